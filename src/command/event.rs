@@ -1,0 +1,319 @@
+//! The commands of subclass `event` (protocol.md, 6).
+
+use super::fields::{Body, FieldType, Opaque, fields, list, string, wrong};
+use super::{Access, Command, Context, Step, Subscribe};
+use crate::error::{Code, Error};
+use crate::hub::{ANY, Subscription};
+use crate::limits::{Limits, OPAQUE_MAX_BYTES, SUBSCRIPTIONS_MAX};
+use crate::model::{ConversationId, CustomType, EventType, Given, Seq, Subclass};
+use crate::wire::parse_object;
+use serde_json::value::RawValue;
+
+/// One name, or a list of names, of which `"*"` stands for every one.
+pub struct Names(Vec<Box<str>>);
+
+impl FieldType for Names {
+    fn describe(_: &Limits) -> String {
+        format!("string of 1 to {OPAQUE_MAX_BYTES} bytes, or a list of them; \"*\" for every one")
+    }
+
+    fn parse(raw: &RawValue, limits: &Limits) -> Result<Self, Error> {
+        let raws = if raw.get().starts_with('[') {
+            list(raw)?
+        } else {
+            vec![raw]
+        };
+        if raws.is_empty() {
+            return Err(wrong("must name at least one"));
+        }
+        let mut names: Vec<Box<str>> = Vec::new();
+        for raw in raws {
+            names.push(EventType::canonical(&Opaque::parse(raw, limits)?.0).into());
+        }
+        Ok(Self(names))
+    }
+}
+
+/// A subclass, or `"*"`.
+pub struct SubclassName(Box<str>);
+
+impl FieldType for SubclassName {
+    fn describe(_: &Limits) -> String {
+        "a subclass, or \"*\"".to_owned()
+    }
+
+    fn parse(raw: &RawValue, _: &Limits) -> Result<Self, Error> {
+        let name = string(raw)?;
+        if name != ANY && Subclass::parse(&name).is_none() {
+            return Err(wrong(format!(
+                "is no subclass: {}",
+                crate::error::excerpt(&name)
+            )));
+        }
+        Ok(Self(name.into()))
+    }
+}
+
+/// `"chat"`, or `"*"`.
+pub struct ClassName;
+
+impl FieldType for ClassName {
+    fn describe(_: &Limits) -> String {
+        "\"chat\" or \"*\"".to_owned()
+    }
+
+    fn parse(raw: &RawValue, _: &Limits) -> Result<Self, Error> {
+        match string(raw)?.as_ref() {
+            "chat" | ANY => Ok(Self),
+            _ => Err(wrong("must be \"chat\" or \"*\"")),
+        }
+    }
+}
+
+/// What a subscription matches, as written.
+struct Pattern {
+    /// There is one class: it is checked, and matches every event.
+    #[expect(
+        dead_code,
+        reason = "a class that was named is checked where it is read"
+    )]
+    class: Option<ClassName>,
+    subclass: Option<SubclassName>,
+    r#type: Option<Names>,
+    obj_id: Option<Opaque>,
+}
+
+impl Pattern {
+    fn subscriptions(self) -> impl Iterator<Item = Subscription> {
+        let subclass = self
+            .subclass
+            .map_or_else(|| ANY.into(), |SubclassName(name)| name);
+        let obj_id: Box<str> = self
+            .obj_id
+            .map_or_else(|| ANY.into(), |Opaque(text)| text.into());
+        let names = self
+            .r#type
+            .map_or_else(|| vec![ANY.into()], |Names(names)| names);
+        names.into_iter().map(move |name| Subscription {
+            subclass: subclass.clone(),
+            r#type: name,
+            obj_id: obj_id.clone(),
+        })
+    }
+}
+
+/// A list of subscriptions, each an object.
+pub struct Patterns(Vec<Subscription>);
+
+impl FieldType for Patterns {
+    fn describe(_: &Limits) -> String {
+        "list of objects with class, subclass, type and obj_id".to_owned()
+    }
+
+    fn parse(raw: &RawValue, limits: &Limits) -> Result<Self, Error> {
+        fields! {
+            /// One of several subscriptions.
+            Element {
+                /// Always "chat".
+                class: Option<ClassName>,
+                /// The subclass.
+                subclass: Option<SubclassName>,
+                /// The types.
+                r#type: Option<Names>,
+                /// The object.
+                obj_id: Option<Opaque>,
+            }
+        }
+        let mut subscriptions = Vec::new();
+        for raw in list(raw)? {
+            let object = parse_object(raw.get())
+                .map_err(|error| {
+                    Error::new(Code::BadJson, format!("this line is not JSON: {error}"))
+                })?
+                .ok_or_else(|| wrong("must be a list of objects"))?;
+            if let Some(name) = object.repeated {
+                return Err(
+                    Error::new(Code::BadRequest, "a field stands twice").field(name.into_owned())
+                );
+            }
+            let Element {
+                class,
+                subclass,
+                r#type,
+                obj_id,
+            } = super::Fields::parse(&object, limits)?;
+            subscriptions.extend(
+                Pattern {
+                    class,
+                    subclass,
+                    r#type,
+                    obj_id,
+                }
+                .subscriptions(),
+            );
+        }
+        if subscriptions.is_empty() {
+            return Err(wrong("must have at least one subscription"));
+        }
+        Ok(Self(subscriptions))
+    }
+}
+
+fields! {
+    /// `event subscribe`.
+    SubscribeCommand {
+        /// Always "chat".
+        class: Option<ClassName>,
+        /// Events of this subclass only.
+        subclass: Option<SubclassName>,
+        /// Events of this type, or these types, only.
+        r#type: Option<Names>,
+        /// Events about this object only.
+        obj_id: Option<Opaque>,
+        /// Several subscriptions at once, instead of the four fields above.
+        subscriptions: Option<Patterns>,
+        /// Resume: begin with the stored events after this number.
+        since: Option<Seq>,
+        /// Which log since counts in, as an earlier answer said.
+        epoch: Option<Opaque>,
+        /// Whether to be told one's position when caught up, and at most once a minute.
+        position: Option<bool>,
+    }
+}
+
+impl Command for SubscribeCommand {
+    const SUBCLASS: Subclass = Subclass::Event;
+    const NAME: &'static str = "subscribe";
+    const ACCESS: Access = Access::Users;
+    const HELP: &'static str = "Sends the events that match from now on, or from an earlier one on. A field left out, or \"*\", matches everything.";
+    const ANSWER: &'static str = "seq, epoch";
+    const EXAMPLE: &'static str = r#"{"subclass":"conversation","obj_id":"01k9conv00001"}"#;
+    const ERRORS: &'static [Code] = &[Code::EventsExpired, Code::TooManySubscriptions];
+
+    fn run(self, _: &Context<'_>) -> Result<Step, Error> {
+        let single = self.class.is_some()
+            || self.subclass.is_some()
+            || self.r#type.is_some()
+            || self.obj_id.is_some();
+        let subscriptions = match self.subscriptions {
+            Some(_) if single => {
+                let text = "subscriptions stands instead of class, subclass, type and obj_id, not beside them";
+                return Err(Error::invalid("subscriptions", text));
+            }
+            Some(Patterns(subscriptions)) => subscriptions,
+            None => {
+                let pattern = Pattern {
+                    class: self.class,
+                    subclass: self.subclass,
+                    r#type: self.r#type,
+                    obj_id: self.obj_id,
+                };
+                pattern.subscriptions().collect()
+            }
+        };
+        if subscriptions.len() > SUBSCRIPTIONS_MAX {
+            return Err(too_many_subscriptions());
+        }
+        Ok(Step::Subscribe(Subscribe {
+            subscriptions,
+            since: self.since,
+            epoch: self.epoch.map(|Opaque(epoch)| epoch),
+            position: self.position.unwrap_or(false),
+        }))
+    }
+}
+
+/// The refusal of a subscription too many.
+#[must_use]
+pub fn too_many_subscriptions() -> Error {
+    let text = format!(
+        "a connection may have at most {SUBSCRIPTIONS_MAX} subscriptions; subscribe to more at once with \"*\""
+    );
+    Error::new(Code::TooManySubscriptions, text)
+}
+
+fields! {
+    /// `event unsubscribe`.
+    Unsubscribe {
+        /// As in the subscription.
+        class: Option<ClassName>,
+        /// As in the subscription.
+        subclass: Option<SubclassName>,
+        /// As in the subscription.
+        r#type: Option<Names>,
+        /// As in the subscription.
+        obj_id: Option<Opaque>,
+    }
+}
+
+impl Command for Unsubscribe {
+    const SUBCLASS: Subclass = Subclass::Event;
+    const NAME: &'static str = "unsubscribe";
+    const ACCESS: Access = Access::Users;
+    const HELP: &'static str =
+        "Ends the subscription that was made with the same fields. Ending none is no error.";
+    const ANSWER: &'static str = "";
+    const EXAMPLE: &'static str = r#"{"subclass":"conversation","obj_id":"01k9conv00001"}"#;
+
+    fn run(self, _: &Context<'_>) -> Result<Step, Error> {
+        let pattern = Pattern {
+            class: self.class,
+            subclass: self.subclass,
+            r#type: self.r#type,
+            obj_id: self.obj_id,
+        };
+        Ok(Step::Unsubscribe(pattern.subscriptions().collect()))
+    }
+}
+
+fields! {
+    /// `event get_subscriptions`.
+    GetSubscriptions {}
+}
+
+impl Command for GetSubscriptions {
+    const SUBCLASS: Subclass = Subclass::Event;
+    const NAME: &'static str = "get_subscriptions";
+    const ACCESS: Access = Access::Users;
+    const HELP: &'static str = "Lists the subscriptions of this connection.";
+    const ANSWER: &'static str = "subscriptions: a list of subclass, type, obj_id";
+    const EXAMPLE: &'static str = "{}";
+
+    fn run(self, _: &Context<'_>) -> Result<Step, Error> {
+        Ok(Step::ListSubscriptions)
+    }
+}
+
+fields! {
+    /// `event send`.
+    Send {
+        /// The event's type.
+        r#type: CustomType,
+        /// The conversation it is about.
+        obj_id: Given<ConversationId>,
+        /// Anything.
+        body: Option<Body>,
+    }
+}
+
+impl Command for Send {
+    const SUBCLASS: Subclass = Subclass::Event;
+    const NAME: &'static str = "send";
+    const ACCESS: Access = Access::Users;
+    const HELP: &'static str = "Gives an event to those subscribed now, the sender too, and stores nothing: typing, calls.";
+    const ANSWER: &'static str = "";
+    const EVENT: Option<&'static str> =
+        Some("conversation, with the given type, obj_id and body, and without seq");
+    const EXAMPLE: &'static str =
+        r#"{"type":"typing","obj_id":"01k9conv00001","body":{"user_id":"01k9user00001"}}"#;
+    const ERRORS: &'static [Code] = &[Code::ConversationNotFound];
+
+    fn run(self, _: &Context<'_>) -> Result<Step, Error> {
+        let body = self.body.map(|Body(body)| body);
+        Ok(Step::Send {
+            kind: self.r#type,
+            conversation: self.obj_id,
+            body,
+        })
+    }
+}

@@ -1,0 +1,305 @@
+//! The commands: one type and one row in [`TABLE`] each.
+//!
+//! A command declares its name, who may use it, its fields with their limits, its help, its example and its errors
+//! once; the parser, `server help` and contrib/protocol.md come from that. Where a new command goes: a type in the file
+//! of its subclass, and a row here.
+//!
+//! A command returns a [`Step`], a value that says what is to be done; it never touches a socket or the store.
+
+mod conversation;
+mod event;
+mod fields;
+mod message;
+mod reference;
+mod search;
+mod server;
+mod session;
+mod user;
+
+pub use event::too_many_subscriptions;
+pub use reference::reference;
+
+use crate::error::{Code, Error, excerpt};
+use crate::hub::Subscription;
+use crate::limits::Limits;
+use crate::model::{ConversationId, CustomType, Given, Password, PasswordHash, Seq, Subclass};
+use crate::store::{Answer, Counts, Operation, Principal, Query};
+use crate::wire::{Object, parse_object};
+use bytes::Bytes;
+use fields::FieldSpec;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+/// Who may use a command at all (protocol.md, 7); rights to one object are decided where it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Everyone, logged in or not.
+    Everyone,
+    /// Users that logged in, and trusted connections.
+    Users,
+}
+
+impl Access {
+    /// The access in words, for help.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Everyone => "everyone",
+            Self::Users => "users and trusted connections",
+        }
+    }
+}
+
+/// What a command sees of the connection and the server.
+#[derive(Clone, Debug)]
+pub struct Context<'a> {
+    /// For whom.
+    pub by: Principal,
+    /// The configured limits.
+    pub limits: &'a Limits,
+    /// The connection, as `session get` shows it.
+    pub session: &'a SessionInfo,
+    /// The server, as `server info` shows it.
+    pub server: ServerInfo,
+}
+
+/// A connection as `session get` shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct SessionInfo {
+    /// Its id.
+    pub session_id: crate::model::Id,
+    /// `"trusted"`.
+    pub access: &'static str,
+    /// Where it comes from.
+    pub remote: String,
+    /// When it was accepted, in milliseconds.
+    pub connected_time: u64,
+}
+
+/// The server as `server info` shows it.
+#[derive(Clone, Debug)]
+pub struct ServerInfo {
+    /// Seconds since it was started.
+    pub uptime_seconds: u64,
+    /// Open connections.
+    pub connections: usize,
+    /// The newest event's number.
+    pub seq: Seq,
+    /// Which log it counts in.
+    pub epoch: crate::model::Id,
+}
+
+/// What a command wants done; the session does it.
+pub enum Step {
+    /// Answer with this data.
+    Answer(Bytes),
+    /// Apply a change, and answer with its outcome.
+    Apply(Operation),
+    /// Hash a password, then apply the change that holds the hash.
+    Hash(Password, Box<dyn FnOnce(PasswordHash) -> Operation + Send>),
+    /// Answer with what a query finds.
+    Read(Query),
+    /// Answer with the counts, made into data.
+    Count(Box<dyn FnOnce(Counts) -> Bytes + Send>),
+    /// Subscribe.
+    Subscribe(Subscribe),
+    /// Unsubscribe.
+    Unsubscribe(Vec<Subscription>),
+    /// Answer with the subscriptions.
+    ListSubscriptions,
+    /// Give an event that is not stored to those subscribed now.
+    Send {
+        /// Its type.
+        kind: CustomType,
+        /// The conversation it is about.
+        conversation: Given<ConversationId>,
+        /// Its body, as it was written.
+        body: Option<Box<RawValue>>,
+    },
+}
+
+/// A request to subscribe, validated.
+#[derive(Debug)]
+pub struct Subscribe {
+    /// The subscriptions to add.
+    pub subscriptions: Vec<Subscription>,
+    /// After which event to begin; now, if left out.
+    pub since: Option<Seq>,
+    /// Which log `since` counts in, as the client believes.
+    pub epoch: Option<String>,
+    /// Whether positions are asked for.
+    pub position: bool,
+}
+
+/// Fields that were declared with the `fields!` macro.
+pub trait Fields: Sized {
+    /// What the fields are, for help.
+    fn specs(limits: &Limits) -> Vec<FieldSpec>;
+
+    /// Reads the fields: unknown ones are refused first, then missing ones, then wrong ones.
+    fn parse(object: &Object<'_>, limits: &Limits) -> Result<Self, Error>;
+}
+
+/// A command.
+pub trait Command: Fields {
+    /// The subclass it belongs to.
+    const SUBCLASS: Subclass;
+    /// Its name, the request's `cmd`.
+    const NAME: &'static str;
+    /// Who may use it.
+    const ACCESS: Access;
+    /// What it does, in a sentence or two.
+    const HELP: &'static str;
+    /// The fields of its answer.
+    const ANSWER: &'static str;
+    /// The event that it causes, if any: subclass, type, body.
+    const EVENT: Option<&'static str> = None;
+    /// An example of its `data`.
+    const EXAMPLE: &'static str;
+    /// What it can be refused with, besides what every request can.
+    const ERRORS: &'static [Code] = &[];
+
+    /// Says what is to be done.
+    fn run(self, context: &Context<'_>) -> Result<Step, Error>;
+}
+
+/// A row of the table: a command without its type.
+pub struct Row {
+    /// The subclass.
+    pub subclass: Subclass,
+    /// The name.
+    pub name: &'static str,
+    /// Who may use it.
+    pub access: Access,
+    help: &'static str,
+    answer: &'static str,
+    event: Option<&'static str>,
+    example: &'static str,
+    errors: &'static [Code],
+    specs: fn(&Limits) -> Vec<FieldSpec>,
+    run: fn(&Object<'_>, &Context<'_>) -> Result<Step, Error>,
+}
+
+const fn row<C: Command>() -> Row {
+    Row {
+        subclass: C::SUBCLASS,
+        name: C::NAME,
+        access: C::ACCESS,
+        help: C::HELP,
+        answer: C::ANSWER,
+        event: C::EVENT,
+        example: C::EXAMPLE,
+        errors: C::ERRORS,
+        specs: C::specs,
+        run: |object, context| C::parse(object, context.limits)?.run(context),
+    }
+}
+
+/// Every command, in the order of the reference.
+pub static TABLE: &[Row] = &[
+    row::<user::Create>(),
+    row::<user::Get>(),
+    row::<user::Update>(),
+    row::<user::Delete>(),
+    row::<user::SearchUsers>(),
+    row::<conversation::Create>(),
+    row::<conversation::Get>(),
+    row::<conversation::Update>(),
+    row::<conversation::Delete>(),
+    row::<conversation::AddMembers>(),
+    row::<conversation::RemoveMembers>(),
+    row::<conversation::GetMembers>(),
+    row::<conversation::SearchConversations>(),
+    row::<message::Create>(),
+    row::<message::Get>(),
+    row::<message::Update>(),
+    row::<message::Delete>(),
+    row::<message::SearchMessages>(),
+    row::<event::SubscribeCommand>(),
+    row::<event::Unsubscribe>(),
+    row::<event::GetSubscriptions>(),
+    row::<event::Send>(),
+    row::<session::Get>(),
+    row::<session::Ping>(),
+    row::<server::Info>(),
+    row::<server::Help>(),
+];
+
+impl Row {
+    /// The example as a whole request.
+    #[must_use]
+    pub fn example_line(&self) -> String {
+        let (subclass, name) = (self.subclass.as_str(), self.name);
+        format!(
+            r#"{{"class":"chat","subclass":"{subclass}","cmd":"{name}","data":{},"tid":1}}"#,
+            self.example
+        )
+    }
+}
+
+/// The command of this name, or the refusal that names those there are.
+pub fn find(subclass: &str, name: &str) -> Result<&'static Row, Error> {
+    let Some(subclass) = Subclass::parse(subclass) else {
+        let known: Vec<&str> = Subclass::ALL
+            .iter()
+            .map(|subclass| subclass.as_str())
+            .collect();
+        let text = format!(
+            "unknown subclass {}; there are {}",
+            excerpt(subclass),
+            known.join(", ")
+        );
+        return Err(Error::new(Code::UnknownSubclass, text).field("subclass"));
+    };
+    TABLE
+        .iter()
+        .find(|row| row.subclass == subclass && row.name == name)
+        .ok_or_else(|| {
+            let known: Vec<&str> = TABLE
+                .iter()
+                .filter(|row| row.subclass == subclass)
+                .map(|row| row.name)
+                .collect();
+            let text = format!(
+                "unknown command {}; {} has {}",
+                excerpt(name),
+                subclass.as_str(),
+                known.join(", ")
+            );
+            Error::new(Code::UnknownCommand, text).field("cmd")
+        })
+}
+
+/// Reads a command's `data` and says what is to be done.
+pub fn run(row: &Row, data: Option<&RawValue>, context: &Context<'_>) -> Result<Step, Error> {
+    let object = match data {
+        None => Object::default(),
+        Some(data) => parse_object(data.get())
+            .map_err(|error| Error::new(Code::BadJson, format!("this line is not JSON: {error}")))?
+            .ok_or_else(|| Error::invalid("data", "data must be an object"))?,
+    };
+    if let Some(name) = &object.repeated {
+        let text = format!("the field {} stands twice", excerpt(name));
+        return Err(Error::new(Code::BadRequest, text).field(name.clone().into_owned()));
+    }
+    (row.run)(&object, context)
+}
+
+/// The data of an answer.
+fn data(value: &impl Serialize) -> Result<Bytes, Error> {
+    serde_json::to_vec(value).map(Bytes::from).map_err(|error| {
+        tracing::error!(%error, "an answer cannot be encoded");
+        Error::internal()
+    })
+}
+
+impl Answer {
+    /// The answer's data, where it is that of a plain query.
+    #[must_use]
+    pub fn into_data(self) -> Bytes {
+        match self {
+            Self::Json(json) => json,
+            Self::Counts(_) | Self::Reachable(_) => Bytes::from_static(b"{}"),
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What is said about the commands: the entries of `server help`, and the reference in contrib/protocol.md.
+
+use super::fields::FieldSpec;
+use super::{Row, TABLE};
+use crate::error::Code;
+use crate::limits::Limits;
+use serde::Serialize;
+use std::fmt::Write;
+
+/// A command as `server help` describes it.
+#[derive(Serialize)]
+pub struct Description {
+    subclass: &'static str,
+    cmd: &'static str,
+    help: &'static str,
+    access: &'static str,
+    fields: Vec<FieldSpec>,
+    answer: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<&'static str>,
+    errors: &'static [Code],
+    example: String,
+}
+
+/// Describes a command.
+pub fn describe(row: &Row, limits: &Limits) -> Description {
+    Description {
+        subclass: row.subclass.as_str(),
+        cmd: row.name,
+        help: row.help,
+        access: row.access.as_str(),
+        fields: (row.specs)(limits),
+        answer: row.answer,
+        event: row.event,
+        errors: row.errors,
+        example: row.example_line(),
+    }
+}
+
+/// The reference of every command at the default limits, in Markdown.
+#[must_use]
+pub fn reference() -> String {
+    let limits = Limits::default();
+    let mut text = String::from(
+        "# The commands of chatd\n\n\
+         Made from the command table by `CHATD_WRITE_REFERENCE=1 cargo test reference`; `server help` says the same of a\n\
+         running server, with its own limits. Ids in examples stand for those that your server gave.\n\n\
+         A request is one line of JSON with `class`, `subclass`, `cmd`, `data` and, if wanted, `tid`; its answer is\n\
+         `{\"result\":\"ok\",\"data\":{…},\"tid\":…}` or `{\"result\":\"error\",\"data\":{\"code\":…,\"error\":…,\"field\":…},\"tid\":…}`.\n",
+    );
+    for row in TABLE {
+        let about = describe(row, &limits);
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
+            "\n## {} {}\n\n{} For {}.\n",
+            about.subclass, about.cmd, about.help, about.access
+        );
+        if !about.fields.is_empty() {
+            text.push_str("\n| field | type | |\n|---|---|---|\n");
+        }
+        for field in &about.fields {
+            let name = if field.mandatory {
+                format!("**{}**", field.name)
+            } else {
+                field.name.to_owned()
+            };
+            let _ = writeln!(text, "| {name} | {} | {} |", field.r#type, field.help);
+        }
+        if !about.answer.is_empty() {
+            let _ = write!(text, "\nAnswer: {}.\n", about.answer);
+        }
+        if let Some(event) = about.event {
+            let _ = write!(text, "\nEvent: {event}.\n");
+        }
+        if !about.errors.is_empty() {
+            let codes: Vec<String> = about
+                .errors
+                .iter()
+                .map(|code| format!("`{}`", code.as_str()))
+                .collect();
+            let _ = write!(text, "\nErrors: {}.\n", codes.join(", "));
+        }
+        let _ = write!(text, "\n```\n{}\n```\n", about.example);
+    }
+    text.push_str("\n## Error codes\n\n| code | meaning |\n|---|---|\n");
+    for code in Code::ALL {
+        let _ = writeln!(text, "| `{}` | {} |", code.as_str(), code.meaning());
+    }
+    text
+}

@@ -1,0 +1,108 @@
+//! The commands of subclass `server` (protocol.md, 8).
+
+use super::fields::{Opaque, fields};
+use super::reference::describe;
+use super::{Access, Command, Context, Step, TABLE, data, find};
+use crate::error::{Code, Error};
+use crate::model::{Id, Seq, Subclass};
+use bytes::Bytes;
+use serde::Serialize;
+
+/// The version of the protocol.
+const PROTOCOL: u32 = 1;
+
+fields! {
+    /// `server info`.
+    Info {}
+}
+
+impl Command for Info {
+    const SUBCLASS: Subclass = Subclass::Server;
+    const NAME: &'static str = "info";
+    const ACCESS: Access = Access::Everyone;
+    const HELP: &'static str = "Says what this server is, how much it holds, and its limits.";
+    const ANSWER: &'static str = "version, protocol, uptime_seconds, users, conversations, messages, connections, seq, epoch, limits";
+    const EXAMPLE: &'static str = "{}";
+
+    fn run(self, context: &Context<'_>) -> Result<Step, Error> {
+        #[derive(Serialize)]
+        struct Shown {
+            version: &'static str,
+            protocol: u32,
+            uptime_seconds: u64,
+            #[serde(flatten)]
+            counts: crate::store::Counts,
+            connections: usize,
+            seq: Seq,
+            epoch: Id,
+            limits: crate::limits::Limits,
+        }
+        let server = context.server.clone();
+        let limits = context.limits.clone();
+        Ok(Step::Count(Box::new(move |counts| {
+            let shown = Shown {
+                version: env!("CARGO_PKG_VERSION"),
+                protocol: PROTOCOL,
+                uptime_seconds: server.uptime_seconds,
+                counts,
+                connections: server.connections,
+                seq: server.seq,
+                epoch: server.epoch,
+                limits,
+            };
+            data(&shown).unwrap_or_else(|_| Bytes::from_static(b"{}"))
+        })))
+    }
+}
+
+fields! {
+    /// `server help`.
+    Help {
+        /// The commands of this subclass only.
+        subclass: Option<Opaque>,
+        /// The commands of this name only.
+        cmd: Option<Opaque>,
+    }
+}
+
+impl Command for Help {
+    const SUBCLASS: Subclass = Subclass::Server;
+    const NAME: &'static str = "help";
+    const ACCESS: Access = Access::Everyone;
+    const HELP: &'static str =
+        "Describes the commands: fields, types, limits, who may use them, an example.";
+    const ANSWER: &'static str = "commands";
+    const EXAMPLE: &'static str = r#"{"subclass":"message","cmd":"create"}"#;
+    const ERRORS: &'static [Code] = &[Code::UnknownSubclass, Code::UnknownCommand];
+
+    fn run(self, context: &Context<'_>) -> Result<Step, Error> {
+        let subclass = self.subclass.map(|Opaque(name)| name);
+        let cmd = self.cmd.map(|Opaque(name)| name);
+        if let Some(subclass) = &subclass {
+            // The refusal of an unknown name lists those there are.
+            let known = TABLE
+                .iter()
+                .find(|row| row.subclass.as_str() == subclass)
+                .map_or("", |row| row.name);
+            find(subclass, cmd.as_deref().unwrap_or(known))?;
+        }
+        let wanted = TABLE.iter().filter(|row| {
+            subclass
+                .as_deref()
+                .is_none_or(|subclass| row.subclass.as_str() == subclass)
+                && cmd.as_deref().is_none_or(|cmd| row.name == cmd)
+        });
+        let commands: Vec<_> = wanted.map(|row| describe(row, context.limits)).collect();
+        if commands.is_empty() {
+            return Err(
+                Error::new(Code::UnknownCommand, "no subclass has this command").field("cmd"),
+            );
+        }
+        data(&Commands { commands }).map(Step::Answer)
+    }
+}
+
+#[derive(Serialize)]
+struct Commands<T> {
+    commands: Vec<T>,
+}

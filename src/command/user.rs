@@ -1,0 +1,166 @@
+//! The commands of subclass `user` (protocol.md, 4 and 8).
+
+use super::fields::fields;
+use super::search::search_command;
+use super::{Access, Command, Context, Step};
+use crate::error::{Code, Error};
+use crate::model::{Given, Kind, Login, Name, Password, Role, Subclass, Surname, UserId};
+use crate::store::{Change, Operation, Patch, Query};
+
+fields! {
+    /// `user create`.
+    Create {
+        /// The login, unique without regard to case.
+        login: Login,
+        /// The name.
+        name: Name,
+        /// The surname.
+        surname: Option<Surname>,
+        /// The password; only a bcrypt hash of it is kept.
+        password: Password,
+        /// What the user may do; "user" if left out.
+        role: Option<Role>,
+    }
+}
+
+impl Command for Create {
+    const SUBCLASS: Subclass = Subclass::User;
+    const NAME: &'static str = "create";
+    const ACCESS: Access = Access::Users;
+    const HELP: &'static str = "Creates a user.";
+    const ANSWER: &'static str = "user_id";
+    const EVENT: Option<&'static str> = Some("user created, obj_id: the user");
+    const EXAMPLE: &'static str = r#"{"login":"ann@example.org","name":"Ann","password":"s3cret"}"#;
+    const ERRORS: &'static [Code] = &[Code::LoginTaken];
+
+    fn run(self, context: &Context<'_>) -> Result<Step, Error> {
+        let by = context.by;
+        let Self {
+            login,
+            name,
+            surname,
+            password,
+            role,
+        } = self;
+        let then = move |password| Operation {
+            by,
+            change: Change::CreateUser {
+                login,
+                name,
+                surname,
+                password,
+                role,
+            },
+        };
+        Ok(Step::Hash(password, Box::new(then)))
+    }
+}
+
+fields! {
+    /// `user get`.
+    Get {
+        /// The user.
+        user_id: Given<UserId>,
+    }
+}
+
+impl Command for Get {
+    const SUBCLASS: Subclass = Subclass::User;
+    const NAME: &'static str = "get";
+    const ACCESS: Access = Access::Users;
+    const HELP: &'static str = "Gives a user.";
+    const ANSWER: &'static str = "user_id, login, name, surname, role, created_time, updated_time";
+    const EXAMPLE: &'static str = r#"{"user_id":"01k9user00001"}"#;
+    const ERRORS: &'static [Code] = &[Code::UserNotFound];
+
+    fn run(self, _: &Context<'_>) -> Result<Step, Error> {
+        Ok(Step::Read(Query::User(self.user_id)))
+    }
+}
+
+fields! {
+    /// `user update`.
+    Update {
+        /// The user.
+        user_id: Given<UserId>,
+        /// The new name.
+        name: Option<Name>,
+        /// The new surname.
+        surname: Patch<Surname>,
+        /// The new password.
+        password: Option<Password>,
+        /// The new role.
+        role: Option<Role>,
+    }
+}
+
+impl Command for Update {
+    const SUBCLASS: Subclass = Subclass::User;
+    const NAME: &'static str = "update";
+    const ACCESS: Access = Access::Users;
+    const HELP: &'static str =
+        "Changes the fields of a user that are named. Naming none changes nothing.";
+    const ANSWER: &'static str = "";
+    const EVENT: Option<&'static str> = Some("user updated, obj_id: the user");
+    const EXAMPLE: &'static str = r#"{"user_id":"01k9user00001","surname":"Archer"}"#;
+    const ERRORS: &'static [Code] = &[Code::UserNotFound];
+
+    fn run(self, context: &Context<'_>) -> Result<Step, Error> {
+        let by = context.by;
+        let Self {
+            user_id: user,
+            name,
+            surname,
+            password,
+            role,
+        } = self;
+        let change = move |password| Operation {
+            by,
+            change: Change::UpdateUser {
+                user,
+                name,
+                surname,
+                password,
+                role,
+            },
+        };
+        Ok(match password {
+            Some(password) => Step::Hash(password, Box::new(move |hash| change(Some(hash)))),
+            None => Step::Apply(change(None)),
+        })
+    }
+}
+
+fields! {
+    /// `user delete`.
+    Delete {
+        /// The user.
+        user_id: Given<UserId>,
+    }
+}
+
+impl Command for Delete {
+    const SUBCLASS: Subclass = Subclass::User;
+    const NAME: &'static str = "delete";
+    const ACCESS: Access = Access::Users;
+    const HELP: &'static str = "Deletes a user: takes it out of every conversation and frees its login. Its messages stay.";
+    const ANSWER: &'static str = "";
+    const EVENT: Option<&'static str> = Some(
+        "user deleted, obj_id: the user; before it, conversation removed_memebers for each of its conversations",
+    );
+    const EXAMPLE: &'static str = r#"{"user_id":"01k9user00001"}"#;
+    const ERRORS: &'static [Code] = &[Code::UserNotFound];
+
+    fn run(self, context: &Context<'_>) -> Result<Step, Error> {
+        Ok(Step::Apply(Operation {
+            by: context.by,
+            change: Change::DeleteUser { user: self.user_id },
+        }))
+    }
+}
+
+search_command! {
+    /// `user search`.
+    SearchUsers, Kind::User, Subclass::User, "Finds users.",
+    r#"{"filter":{"name":{"prefix":"A"}},"fields":["login","name"],"sort_by":"name"}"#
+}

@@ -1,0 +1,32 @@
+//! chatd: a chat back end in one small binary, newline-delimited JSON over TCP and Unix sockets.
+//!
+//! One process, four stations, one direction:
+//!
+//! ```text
+//!   socket ──lines──▶ session ──request──▶ command table ──operation──▶ store actor ──▶ journal (fdatasync) ──▶ sled
+//!      ▲                                                                    │
+//!      └────── outbox ◀── replies, in request order ◀───────────────────────┤
+//!      └────── outbox ◀── events, by subscription ◀── hub ◀── committed ────┘
+//! ```
+//!
+//! - [`session`]: one per connection. Cuts lines, keeps the order of answers, owns the outbox.
+//! - [`command`]: one type and one row per command; parser, help and reference come from it.
+//! - [`store`]: one thread that decides, writes and syncs rounds of operations; reads run beside it.
+//! - [`hub`]: who is subscribed to what; gives each committed event to those it concerns, encoded once.
+//!
+//! **Invariants.** No layer calls back up. A command never touches a socket. Only `store/` knows sled, only `auth.rs`
+//! knows bcrypt. Nothing is answered `ok` before it is on stable storage. Every queue has a bound, named in `limits.rs`.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+pub mod auth;
+pub mod command;
+pub mod config;
+pub mod error;
+pub mod hub;
+pub mod limits;
+pub mod model;
+pub mod server;
+pub mod session;
+pub mod store;
+pub mod wire;

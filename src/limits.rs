@@ -1,0 +1,89 @@
+//! Every maximum, in one place, with its unit last.
+//!
+//! What an operator may change is a field of [`Limits`] and stands in chatd.toml under `[limits]`; the rest are
+//! constants of the protocol (protocol.md, 3) or bounds that keep the daemon's own queues finite.
+
+use serde::{Deserialize, Serialize};
+
+/// Bytes in a login.
+pub const LOGIN_MAX_BYTES: usize = 254;
+/// Bytes in a name or surname.
+pub const NAME_MAX_BYTES: usize = 256;
+/// Bytes in a conversation's description.
+pub const DESCRIPTION_MAX_BYTES: usize = 4096;
+/// Bytes in a password: bcrypt reads no more.
+pub const PASSWORD_MAX_BYTES: usize = 72;
+/// Bytes in the nonce of a message.
+pub const NONCE_MAX_BYTES: usize = 64;
+/// Bytes in the type of an ephemeral event.
+pub const EVENT_TYPE_MAX_BYTES: usize = 64;
+/// Bytes in an `obj_id`, `type` or similar opaque text of a subscription.
+pub const OPAQUE_MAX_BYTES: usize = 256;
+/// Ids in one `user_ids`.
+pub const USER_IDS_MAX: usize = 1000;
+/// Members that `conversation get` and search rows list; larger conversations leave the list out.
+pub const MEMBERS_SHOWN_MAX: u64 = 1000;
+/// Subscriptions of one connection.
+pub const SUBSCRIPTIONS_MAX: usize = 10_000;
+
+/// The largest `max_message_bytes` that may be configured: what the store can hold in one row.
+pub const MESSAGE_CEILING_BYTES: usize = 96 * 1024;
+/// The largest `max_line_bytes` that may be configured.
+pub const LINE_CEILING_BYTES: usize = 16 * 1024 * 1024;
+
+/// Operations that the store decides, writes and syncs together.
+pub const ROUND_MAX_OPERATIONS: usize = 512;
+/// Bytes of changes after which a round is closed early.
+pub const ROUND_MAX_BYTES: usize = 4 * 1024 * 1024;
+/// Operations that wait in the store's mailbox before senders wait.
+pub const MAILBOX_MAX_OPERATIONS: usize = 1024;
+/// Rows that one slice of a large deletion removes, so that other requests fit between slices.
+pub const SLICE_MAX_ROWS: usize = 256;
+/// Requests of one connection that may be under way; more are left unread meanwhile.
+pub const IN_FLIGHT_MAX_REQUESTS: usize = 1024;
+/// Bytes of stored events that one catch-up read takes from the journal.
+pub const CATCH_UP_MAX_BYTES: usize = 256 * 1024;
+/// Bytes that are handed to a socket in one write.
+pub const WRITE_MAX_BYTES: usize = 256 * 1024;
+/// Bytes in one journal segment, after which the next one is begun.
+pub const SEGMENT_MAX_BYTES: u64 = 64 * 1024 * 1024;
+/// Bytes in one journal record: a length above this is damage, not a record.
+pub const RECORD_MAX_BYTES: usize = 256 * 1024 * 1024;
+/// Milliseconds after which a round is logged as slow.
+pub const SLOW_ROUND_MS: u128 = 250;
+/// Seconds that a stopping daemon gives its connections to take their answers.
+pub const SHUTDOWN_GRACE_SECONDS: u64 = 3;
+
+/// The limits of chatd.toml's `[limits]`, sent by `server info`.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Bytes in one request line, its end not counted.
+    pub max_line_bytes: usize,
+    /// Bytes in one message text.
+    pub max_message_bytes: usize,
+    /// Rows in one page of a search.
+    pub max_page: usize,
+    /// Bytes that wait for a client before its requests are left unread and its events come from the journal.
+    pub max_pending_bytes: usize,
+    /// Seconds without taking a single byte, while some wait, after which a connection is closed.
+    pub stalled_seconds: u64,
+    /// Connections in total.
+    pub max_connections: usize,
+    /// Seconds that one search may take.
+    pub search_seconds: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_line_bytes: 65_536,
+            max_message_bytes: 16_384,
+            max_page: 1000,
+            max_pending_bytes: 1_048_576,
+            stalled_seconds: 300,
+            max_connections: 10_000,
+            search_seconds: 2,
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The command line of chatd.
+
+use chatd::config::{Config, LogFormat, Overrides};
+use chatd::model::Clock;
+use chatd::server::{Server, StartError};
+use clap::Parser;
+use std::fmt::Display;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// The configuration cannot be used (`EX_CONFIG`).
+const EXIT_CONFIG: u8 = 78;
+/// The storage cannot be opened (`EX_IOERR`).
+const EXIT_STORAGE: u8 = 74;
+/// The file that is read when none is named and it is there.
+const CONFIG_FILE: &str = "chatd.toml";
+
+/// A chat back end: newline-delimited JSON over TCP.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// The configuration file; chatd.toml, if there is one here
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Listen on IP:PORT or unix:PATH, instead of where the file says; may be repeated
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Vec<String>,
+    /// Where the data is, instead of where the file says
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Check the configuration and exit
+    #[arg(long)]
+    check_config: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if error.use_stderr() => {
+            let text = error.to_string();
+            let first = text.lines().next().unwrap_or_default();
+            return fail(
+                EXIT_CONFIG,
+                format!("{}; see chatd --help", first.trim_start_matches("error: ")),
+            );
+        }
+        Err(help) => {
+            let _ = help.print();
+            return ExitCode::SUCCESS;
+        }
+    };
+    let path = arguments
+        .config
+        .or_else(|| Some(PathBuf::from(CONFIG_FILE)).filter(|path| path.exists()));
+    // Under systemd the unit says where the data is.
+    let data_dir = arguments
+        .data_dir
+        .or_else(|| std::env::var_os("STATE_DIRECTORY").map(PathBuf::from));
+    let overrides = Overrides {
+        listen: arguments.listen,
+        data_dir,
+    };
+    let config = match Config::load(path.as_deref(), overrides) {
+        Ok(config) => config,
+        Err(error) => return fail(EXIT_CONFIG, error.0),
+    };
+    if let Err(error) = start_log(&config) {
+        return fail(EXIT_CONFIG, error);
+    }
+    if arguments.check_config {
+        say(format_args!(
+            "{} is in order",
+            path.as_deref()
+                .unwrap_or(Path::new("the default configuration"))
+                .display()
+        ));
+        return ExitCode::SUCCESS;
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return fail(
+                EXIT_STORAGE,
+                format!("the runtime cannot be started: {error}"),
+            );
+        }
+    };
+    runtime.block_on(run(&config))
+}
+
+async fn run(config: &Config) -> ExitCode {
+    let (mut terminate, mut interrupt) = match (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) {
+        (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
+        (Err(error), _) | (_, Err(error)) => {
+            return fail(EXIT_STORAGE, format!("signals cannot be heard: {error}"));
+        }
+    };
+    let server = match Server::start(config, Clock::system()).await {
+        Ok(server) => server,
+        Err(StartError::Listen(text)) => return fail(EXIT_CONFIG, text),
+        Err(StartError::Store(error)) => return fail(EXIT_STORAGE, error),
+    };
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), data_dir = %config.data_dir.display(), "started");
+    say(format_args!(
+        "chatd {} opened {}",
+        env!("CARGO_PKG_VERSION"),
+        config.data_dir.display()
+    ));
+    for address in server.addresses() {
+        say(format_args!("listening on {address} access=trusted"));
+    }
+    if let Some(address) = server.addresses().next() {
+        let to = match address {
+            chatd::config::Address::Tcp(address) => format!("{} {}", address.ip(), address.port()),
+            chatd::config::Address::Unix(path) => format!("-U {}", path.display()),
+        };
+        say(format_args!(
+            "try: echo '{{\"class\":\"chat\",\"subclass\":\"server\",\"cmd\":\"info\",\"tid\":1}}' | nc -N {to}"
+        ));
+    }
+    server
+        .run(async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::info!("stopping");
+        })
+        .await;
+    tracing::info!("stopped");
+    ExitCode::SUCCESS
+}
+
+fn start_log(config: &Config) -> Result<(), String> {
+    let level = std::env::var("RUST_LOG").unwrap_or_else(|_| config.log.level.clone());
+    let filter = EnvFilter::try_new(&level)
+        .map_err(|error| format!("log.level {level:?} is not known: {error}"))?;
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match config.log.format {
+        LogFormat::Text => log
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .init(),
+        LogFormat::Json => log.json().init(),
+    }
+    Ok(())
+}
+
+/// Says something on standard output, whether or not anyone listens there.
+fn say(text: impl Display) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+fn fail(code: u8, text: impl Display) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "chatd: {text}");
+    ExitCode::from(code)
+}

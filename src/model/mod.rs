@@ -1,0 +1,25 @@
+//! The domain's validated types: ids, texts, users, conversations, messages, searches, events.
+//!
+//! A value of one of these types is valid wherever it stands: it was checked when it was made, at the edge. Nothing
+//! here knows the wire's envelope, the store, or a connection.
+
+mod clock;
+mod event;
+mod id;
+mod object;
+mod search;
+mod text;
+mod value;
+
+pub use clock::Clock;
+pub use event::{Audience, Event, EventType, Seq, Subclass};
+pub use id::{ConversationId, Id, IdMaker, IdText, MessageId, UserId};
+pub use object::{
+    Conversation, Field, FieldKind, FieldValue, Kind, Message, Object, Projection, Role, User,
+};
+pub use search::{Comparison, Condition, Search, Test};
+pub use text::{NoWords, Words, fold_login};
+pub use value::{
+    CustomType, Description, Given, Login, MessageText, Name, Nonce, Password, PasswordHash,
+    Surname, Text,
+};

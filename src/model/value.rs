@@ -1,0 +1,200 @@
+//! Texts with limits: logins, names, messages, passwords, nonces (protocol.md, 3).
+
+use crate::error::excerpt;
+use crate::limits::{
+    DESCRIPTION_MAX_BYTES, EVENT_TYPE_MAX_BYTES, LOGIN_MAX_BYTES, NAME_MAX_BYTES, NONCE_MAX_BYTES,
+    PASSWORD_MAX_BYTES,
+};
+use crate::model::{EventType, Id};
+use std::fmt;
+
+/// A text of `MIN` to `MAX` bytes without NUL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text<const MIN: usize, const MAX: usize>(String);
+
+/// A login: kept as given, unique without regard to case.
+pub type Login = Text<1, LOGIN_MAX_BYTES>;
+/// The name of a user or conversation.
+pub type Name = Text<1, NAME_MAX_BYTES>;
+/// A user's surname.
+pub type Surname = Text<0, NAME_MAX_BYTES>;
+/// A conversation's description.
+pub type Description = Text<0, DESCRIPTION_MAX_BYTES>;
+/// What makes a send safe to repeat (protocol.md, 4).
+pub type Nonce = Text<1, NONCE_MAX_BYTES>;
+
+impl<const MIN: usize, const MAX: usize> Text<MIN, MAX> {
+    /// The text, if it is within its limits; else what is wrong with it.
+    pub fn new(text: String) -> Result<Self, String> {
+        check(&text, MIN, MAX)?;
+        Ok(Self(text))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The text, owned.
+    #[must_use]
+    pub fn into_string(self) -> String {
+        self.0
+    }
+}
+
+fn check(text: &str, min: usize, max: usize) -> Result<(), String> {
+    if text.len() < min {
+        Err("must not be empty".to_owned())
+    } else if text.len() > max {
+        Err(format!(
+            "is {} bytes long, and at most {max} are allowed",
+            text.len()
+        ))
+    } else if text.contains('\0') {
+        Err("must not contain a NUL character".to_owned())
+    } else {
+        Ok(())
+    }
+}
+
+/// The text of a message, 1 to `limits.max_message_bytes` bytes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct MessageText(String);
+
+impl MessageText {
+    /// The text, if it is within `max_bytes`; else what is wrong with it.
+    pub fn new(text: String, max_bytes: usize) -> Result<Self, String> {
+        check(&text, 1, max_bytes)?;
+        Ok(Self(text))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The text, owned.
+    #[must_use]
+    pub fn into_string(self) -> String {
+        self.0
+    }
+}
+
+impl fmt::Debug for MessageText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MessageText({} bytes)", self.0.len())
+    }
+}
+
+/// A password as a client gave it, 1 to 72 bytes. It shows itself nowhere.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(String);
+
+impl Password {
+    /// The password, if bcrypt can read all of it; else what is wrong with it.
+    pub fn new(text: String) -> Result<Self, String> {
+        check(&text, 1, PASSWORD_MAX_BYTES)?;
+        Ok(Self(text))
+    }
+
+    /// The password itself, for hashing.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(…)")
+    }
+}
+
+/// A bcrypt hash. It shows itself nowhere but in the store.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PasswordHash(String);
+
+impl PasswordHash {
+    /// A hash that bcrypt made.
+    #[must_use]
+    pub fn new(hash: String) -> Self {
+        Self(hash)
+    }
+
+    /// The hash itself, for the store and for verifying.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for PasswordHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PasswordHash(…)")
+    }
+}
+
+/// The type of an ephemeral event: 1 to 64 of `a-z 0-9 _ . -`, and none of the server's own (protocol.md, 6).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CustomType(String);
+
+impl CustomType {
+    /// The type, if an application may use it; else what is wrong with it.
+    pub fn new(text: String) -> Result<Self, String> {
+        check(&text, 1, EVENT_TYPE_MAX_BYTES)?;
+        if !text
+            .bytes()
+            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'-'))
+        {
+            return Err("may only contain a-z, 0-9, _, . and -".to_owned());
+        }
+        if EventType::is_reserved(&text) {
+            return Err("is one of the server's own types".to_owned());
+        }
+        Ok(Self(text))
+    }
+
+    /// The type.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// An id that a client named: opaque to it, so that any text may stand where an id is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Given<T> {
+    /// It can be an id.
+    Id(T),
+    /// It cannot be one; the text is kept for the answer that says so.
+    Other(Box<str>),
+}
+
+impl<T: From<Id> + Copy + fmt::Display> Given<T> {
+    /// What a text stands for.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Id::parse(text).map_or_else(|| Self::Other(text.into()), |id| Self::Id(T::from(id)))
+    }
+
+    /// The id, if it can be one.
+    #[must_use]
+    pub fn id(&self) -> Option<T> {
+        match self {
+            Self::Id(id) => Some(*id),
+            Self::Other(_) => None,
+        }
+    }
+}
+
+impl<T: fmt::Display> fmt::Display for Given<T> {
+    /// The text as given, fit for an error's text.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => id.fmt(f),
+            Self::Other(text) => f.write_str(&excerpt(text)),
+        }
+    }
+}

@@ -1,0 +1,533 @@
+//! The store's own thread: it alone changes the state.
+//!
+//! It takes whatever operations wait, decides them one after the other over one [`Txn`], has the backend write the
+//! round as a whole, hands the events on and releases the answers: one sync per round, however many clients (group
+//! commit). Queries and event reads run beside it, on a bounded number of blocking threads.
+
+use crate::error::Error;
+use crate::limits::{
+    CATCH_UP_MAX_BYTES, MAILBOX_MAX_OPERATIONS, ROUND_MAX_BYTES, ROUND_MAX_OPERATIONS,
+    SLOW_ROUND_MS,
+};
+use crate::model::{Clock, ConversationId, Event, Id, MessageId, Seq};
+use crate::store::journal::Place;
+use crate::store::operation::{Answer, Counts, Members, Operation, Outcome, Principal, Query};
+use crate::store::rows::{self, Head, MessageRow, UserRow};
+use crate::store::rules::{self, Deletion};
+use crate::store::search::{self, Reader};
+use crate::store::state::State;
+use crate::store::txn::{Round, Txn};
+use crate::store::{Cursor, Done, EventPage, LogHead, OnCommit, OpenError, keys};
+use serde::Serialize;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+/// What a backend refused a round with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommitError {
+    /// There is no room; nothing was changed, and it may work later.
+    Full,
+    /// It failed, and will go on failing.
+    Failed,
+}
+
+/// Where rounds are written and read back: the part that differs between the stores of one machine.
+pub trait Backend: Send + Sync + 'static {
+    /// Makes a round durable, then visible to readers.
+    fn commit(&self, round: &Round) -> Result<(), CommitError>;
+
+    /// Runs `read` over the committed state.
+    fn read(&self, read: &mut dyn FnMut(&dyn State));
+
+    /// Which log the events count in.
+    fn epoch(&self) -> Id;
+
+    /// The oldest event not older than `since_ms`; one above the newest if there is none.
+    fn oldest(&self, since_ms: u64) -> Result<Seq, Error>;
+
+    /// Committed events after `after`, up to about `max_bytes`.
+    fn events_after(
+        &self,
+        after: Seq,
+        hint: Option<Place>,
+        max_bytes: usize,
+    ) -> Result<(Vec<Event>, Option<Place>), Error>;
+}
+
+/// What a store needs to know of the configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Milliseconds for which events are kept.
+    pub keep_ms: u64,
+    /// How long a search may take.
+    pub search_time: Duration,
+    /// The largest message text, in bytes.
+    pub max_message_bytes: usize,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// A store that is open. Dropping the last handle stops it.
+pub struct Store {
+    mailbox: mpsc::Sender<Job>,
+    shared: Arc<Shared>,
+    /// Bounds short reads.
+    reads: Arc<Semaphore>,
+    /// Bounds searches and event reads, so that long ones leave threads for short ones.
+    searches: Arc<Semaphore>,
+    stopped: Mutex<Option<oneshot::Receiver<()>>>,
+}
+
+struct Job {
+    operation: Operation,
+    done: Done,
+}
+
+struct Shared {
+    backend: Box<dyn Backend>,
+    settings: Settings,
+    head: RwLock<Head>,
+    deleted: RwLock<Arc<HashSet<ConversationId>>>,
+}
+
+/// Short reads at the same time.
+const READS_AT_ONCE: usize = 4;
+/// Searches and event reads at the same time.
+const SEARCHES_AT_ONCE: usize = 2;
+
+impl Store {
+    /// Starts a store over a backend; `on_commit` is given the events of each round.
+    pub fn start(
+        backend: Box<dyn Backend>,
+        settings: Settings,
+        on_commit: OnCommit,
+    ) -> Result<Self, OpenError> {
+        let mut head = Ok(Head::default());
+        let mut deletions = Ok(Vec::new());
+        backend.read(&mut |state| {
+            head = state
+                .get(keys::HEAD)
+                .and_then(|row| row.map_or(Ok(Head::default()), |row| rows::decode(&row)));
+            deletions = rules::unfinished(state);
+        });
+        let unreadable = |_| OpenError("the state cannot be read; the log says why".to_owned());
+        let head = head.map_err(unreadable)?;
+        let deletions = deletions.map_err(unreadable)?;
+        let deleted = deletions.iter().filter_map(conversation_of).collect();
+        let shared = Arc::new(Shared {
+            backend,
+            settings,
+            head: RwLock::new(head),
+            deleted: RwLock::new(Arc::new(deleted)),
+        });
+        let (mailbox, jobs) = mpsc::channel(MAILBOX_MAX_OPERATIONS);
+        let (stop, stopped) = oneshot::channel();
+        let actor = Actor {
+            shared: Arc::clone(&shared),
+            jobs,
+            head,
+            deletions,
+            on_commit,
+        };
+        std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || {
+                actor.run();
+                let _ = stop.send(());
+            })
+            .map_err(|error| OpenError(format!("the store's thread cannot be started: {error}")))?;
+        Ok(Self {
+            mailbox,
+            shared,
+            reads: Arc::new(Semaphore::new(READS_AT_ONCE)),
+            searches: Arc::new(Semaphore::new(SEARCHES_AT_ONCE)),
+            stopped: Mutex::new(Some(stopped)),
+        })
+    }
+
+    /// Hands an operation over; operations take effect in the order of these calls. Waits while the mailbox is full.
+    pub async fn apply(&self, operation: Operation, done: Done) {
+        if let Err(mpsc::error::SendError(job)) = self.mailbox.send(Job { operation, done }).await {
+            (job.done)(Err(Error::unavailable()));
+        }
+    }
+
+    /// Answers a query from the committed state.
+    pub async fn query(&self, by: Principal, query: Query) -> Result<Answer, Error> {
+        let heavy = matches!(query, Query::Search(_));
+        let deadline = Instant::now() + self.shared.settings.search_time;
+        let bound = if heavy { &self.searches } else { &self.reads };
+        self.blocking(bound, move |shared| shared.answer(by, query, deadline))
+            .await
+    }
+
+    /// The newest and the oldest event.
+    pub async fn log_head(&self) -> Result<LogHead, Error> {
+        self.blocking(&self.reads, |shared| {
+            let oldest = shared.oldest()?;
+            let seq = shared.head().seq;
+            Ok(LogHead {
+                seq,
+                oldest,
+                epoch: shared.backend.epoch(),
+            })
+        })
+        .await
+    }
+
+    /// Events after `after`, as many as one read takes.
+    pub async fn events_after(&self, after: Seq, cursor: Cursor) -> Result<EventPage, Error> {
+        self.blocking(&self.searches, move |shared| {
+            let oldest = shared.oldest()?;
+            let from = after.max(oldest.saturating_sub(1));
+            let (events, place) =
+                shared
+                    .backend
+                    .events_after(from, cursor.0, CATCH_UP_MAX_BYTES)?;
+            Ok(EventPage {
+                oldest,
+                events,
+                cursor: Cursor(place),
+            })
+        })
+        .await
+    }
+
+    /// The newest committed event's number.
+    #[must_use]
+    pub fn newest(&self) -> Seq {
+        self.shared.head().seq
+    }
+
+    /// Which log the events count in.
+    #[must_use]
+    pub fn epoch(&self) -> Id {
+        self.shared.backend.epoch()
+    }
+
+    /// Takes no more operations, finishes those that wait, and closes the backend.
+    pub async fn stop(self) {
+        let stopped = self
+            .stopped
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        drop(self.mailbox);
+        if let Some(stopped) = stopped {
+            let _ = stopped.await;
+        }
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        bound: &Arc<Semaphore>,
+        work: impl FnOnce(&Shared) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let Ok(permit) = Arc::clone(bound).acquire_owned().await else {
+            return Err(Error::internal());
+        };
+        let shared = Arc::clone(&self.shared);
+        let task = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            work(&shared)
+        });
+        task.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "a read failed");
+            Err(Error::internal())
+        })
+    }
+}
+
+impl Shared {
+    fn head(&self) -> Head {
+        *self.head.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn deleted(&self) -> Arc<HashSet<ConversationId>> {
+        Arc::clone(&self.deleted.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn oldest(&self) -> Result<Seq, Error> {
+        self.backend.oldest(
+            self.settings
+                .clock
+                .now_ms()
+                .saturating_sub(self.settings.keep_ms),
+        )
+    }
+
+    fn answer(&self, by: Principal, query: Query, deadline: Instant) -> Result<Answer, Error> {
+        let mut query = Some(query);
+        let mut answer = Err(Error::internal());
+        self.backend.read(&mut |state| {
+            if let Some(query) = query.take() {
+                answer = self.answer_over(state, by, query, deadline);
+            }
+        });
+        answer
+    }
+
+    fn answer_over(
+        &self,
+        state: &dyn State,
+        by: Principal,
+        query: Query,
+        deadline: Instant,
+    ) -> Result<Answer, Error> {
+        match query {
+            Query::User(given) => {
+                let found = given
+                    .id()
+                    .and_then(|id| state.get(&keys::user(id)).transpose().map(|row| (id, row)));
+                let Some((id, row)) = found else {
+                    return Err(rules::no_user(&given));
+                };
+                json(&rows::decode::<UserRow<'_>>(&row?)?.object(id))
+            }
+            Query::Conversation(given) => {
+                let (id, row) = rules::visible_conversation(state, by, &given)?;
+                let shown = row.members <= crate::limits::MEMBERS_SHOWN_MAX;
+                let user_ids = shown
+                    .then(|| search::members(state, id, 0, usize::MAX))
+                    .transpose()?;
+                json(&row.object(id, user_ids))
+            }
+            Query::Message(given) => {
+                let found = given
+                    .id()
+                    .map(|id| message(state, by, id))
+                    .transpose()?
+                    .flatten();
+                found.ok_or_else(|| rules::no_message(&given))
+            }
+            Query::Members {
+                conversation,
+                from,
+                size,
+            } => {
+                let (id, row) = rules::visible_conversation(state, by, &conversation)?;
+                let user_ids = search::members(state, id, from, size.unwrap_or(usize::MAX))?;
+                json(&Members {
+                    user_ids,
+                    total: row.members,
+                })
+            }
+            Query::Search(search) => {
+                let deleted = self.deleted();
+                let powerful = rules::is_powerful(state, by)?;
+                let reader = Reader {
+                    state,
+                    head: self.head(),
+                    deleted: &deleted,
+                    by,
+                    powerful,
+                    deadline,
+                };
+                json(&search::run(&reader, &search)?)
+            }
+            Query::Reachable(given) => Ok(Answer::Reachable(
+                rules::visible_conversation(state, by, &given)?.0.0,
+            )),
+            Query::Counts => {
+                let Head {
+                    users,
+                    conversations,
+                    messages,
+                    ..
+                } = self.head();
+                Ok(Answer::Counts(Counts {
+                    users,
+                    conversations,
+                    messages,
+                }))
+            }
+        }
+    }
+}
+
+fn message(state: &dyn State, by: Principal, id: MessageId) -> Result<Option<Answer>, Error> {
+    let Some(place) = state.get(&keys::place(id))? else {
+        return Ok(None);
+    };
+    let conversation = ConversationId(keys::last_id(&place));
+    if !state.contains(&keys::conversation(conversation))?
+        || !rules::may_see(state, by, conversation)?
+    {
+        return Ok(None);
+    }
+    let Some(row) = state.get(&keys::message(conversation, id))? else {
+        return Ok(None);
+    };
+    json(&rows::decode::<MessageRow<'_>>(&row)?.object(conversation, id)).map(Some)
+}
+
+fn json(value: &impl Serialize) -> Result<Answer, Error> {
+    let bytes = serde_json::to_vec(value).map_err(|error| {
+        tracing::error!(%error, "an answer cannot be encoded");
+        Error::internal()
+    })?;
+    Ok(Answer::Json(bytes.into()))
+}
+
+fn conversation_of(deletion: &Deletion) -> Option<ConversationId> {
+    match deletion {
+        Deletion::Conversation(id) => Some(*id),
+        Deletion::User(_) => None,
+    }
+}
+
+struct Actor {
+    shared: Arc<Shared>,
+    jobs: mpsc::Receiver<Job>,
+    head: Head,
+    deletions: Vec<Deletion>,
+    on_commit: OnCommit,
+}
+
+impl Actor {
+    fn run(mut self) {
+        let mut batch = Vec::with_capacity(ROUND_MAX_OPERATIONS);
+        loop {
+            // With a deletion to go on with, the mailbox is only looked into.
+            if self.deletions.is_empty() {
+                match self.jobs.blocking_recv() {
+                    Some(job) => batch.push(job),
+                    None => break,
+                }
+            }
+            while batch.len() < ROUND_MAX_OPERATIONS {
+                match self.jobs.try_recv() {
+                    Ok(job) => batch.push(job),
+                    Err(mpsc::error::TryRecvError::Empty) => break,
+                    // An unfinished deletion goes on after the next start.
+                    Err(mpsc::error::TryRecvError::Disconnected) => {
+                        self.deletions.clear();
+                        break;
+                    }
+                }
+            }
+            let began = Instant::now();
+            let operations = batch.len();
+            let mut jobs = batch.drain(..).collect::<std::collections::VecDeque<_>>();
+            loop {
+                let ok = self.round(&mut jobs);
+                if !ok && !self.deletions.is_empty() {
+                    // The disk takes nothing: a deletion must not spin on it.
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+                if jobs.is_empty() {
+                    break;
+                }
+            }
+            let took = began.elapsed();
+            if took.as_millis() > SLOW_ROUND_MS {
+                let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+                tracing::warn!(operations, took_ms, "slow round");
+            }
+        }
+    }
+
+    /// Decides, commits and answers one round; false if it could not be written.
+    fn round(&mut self, jobs: &mut std::collections::VecDeque<Job>) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let keep_ms = shared.settings.keep_ms;
+        let now_ms = shared.settings.clock.now_ms();
+        let mut results: Vec<(Done, Result<Outcome, Error>)> = Vec::with_capacity(jobs.len());
+        let mut round = None;
+        let mut finished = None;
+        shared.backend.read(&mut |state| {
+            let mut txn = Txn::new(state, self.head, now_ms);
+            while let Some(job) = jobs.pop_front() {
+                let result = rules::decide(&mut txn, job.operation, keep_ms);
+                if result.is_ok() {
+                    txn.keep();
+                } else {
+                    txn.roll_back();
+                }
+                results.push((job.done, result));
+                if txn.bytes() > ROUND_MAX_BYTES {
+                    break;
+                }
+            }
+            let housekeeping =
+                rules::forget_old_nonces(&mut txn, keep_ms).and_then(|()| {
+                    match self.deletions.first() {
+                        Some(&deletion) => rules::continue_deletion(&mut txn, deletion),
+                        None => Ok(false),
+                    }
+                });
+            match housekeeping {
+                Ok(done) => {
+                    txn.keep();
+                    finished = Some(done);
+                }
+                Err(_) => txn.roll_back(),
+            }
+            round = if txn.is_empty() {
+                None
+            } else {
+                Some(txn.finish())
+            };
+        });
+        let committed = match round {
+            None => Ok(()),
+            Some(Err(error)) => Err(error),
+            Some(Ok(round)) => self.commit(&round, finished == Some(true)),
+        };
+        for (done, result) in results {
+            match (&committed, result) {
+                // A refusal needs no storage, and a repeated nonce is answered only from what is stored.
+                (Err(error), Ok(_)) => done(Err(error.clone())),
+                (_, result) => done(result),
+            }
+        }
+        committed.is_ok()
+    }
+
+    fn commit(&mut self, round: &Round, deletion_finished: bool) -> Result<(), Error> {
+        self.shared
+            .backend
+            .commit(round)
+            .map_err(|error| match error {
+                CommitError::Full => Error::storage_full(),
+                CommitError::Failed => Error::unavailable(),
+            })?;
+        self.head = round.head;
+        *self
+            .shared
+            .head
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = round.head;
+        self.note_deletions(round, deletion_finished);
+        (self.on_commit)(&round.events);
+        Ok(())
+    }
+
+    /// Keeps the list of unfinished deletions in step with their keys.
+    fn note_deletions(&mut self, round: &Round, finished: bool) {
+        let before = self.deletions.len();
+        if finished {
+            self.deletions.remove(0);
+        }
+        for (key, value) in &round.changes {
+            let deletion = match key.as_ref() {
+                [b'd', b'u', ..] => Deletion::User(keys::last_id(key).into()),
+                [b'd', ..] => Deletion::Conversation(keys::last_id(key).into()),
+                _ => continue,
+            };
+            if value.is_some() && !self.deletions.contains(&deletion) {
+                self.deletions.push(deletion);
+            }
+        }
+        if before != self.deletions.len() || finished {
+            let deleted = self.deletions.iter().filter_map(conversation_of).collect();
+            *self
+                .shared
+                .deleted
+                .write()
+                .unwrap_or_else(PoisonError::into_inner) = Arc::new(deleted);
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! A store that keeps everything in memory: the model that tests compare the embedded one with.
+
+use crate::error::Error;
+use crate::model::{Clock, Event, Id, IdMaker, Seq};
+use crate::store::actor::{Backend, CommitError};
+use crate::store::journal::Place;
+use crate::store::state::{Blob, State};
+use crate::store::txn::Round;
+use crate::store::{OnCommit, OpenError, Settings, Store};
+use std::collections::BTreeMap;
+use std::sync::{PoisonError, RwLock};
+
+/// Opens an empty store in memory.
+pub fn open(settings: Settings, on_commit: OnCommit) -> Result<Store, OpenError> {
+    let epoch = epoch(&settings.clock);
+    Store::start(
+        Box::new(Memory {
+            epoch,
+            kept: RwLock::default(),
+        }),
+        settings,
+        on_commit,
+    )
+}
+
+fn epoch(clock: &Clock) -> Id {
+    IdMaker::default().next(clock.now_ms())
+}
+
+struct Memory {
+    epoch: Id,
+    kept: RwLock<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    state: BTreeMap<Blob, Blob>,
+    /// Every event, with the time of its round.
+    events: Vec<(u64, Event)>,
+}
+
+impl Backend for Memory {
+    fn commit(&self, round: &Round) -> Result<(), CommitError> {
+        let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
+        for (key, value) in &round.changes {
+            match value {
+                Some(value) => kept.state.insert(key.clone(), value.clone()),
+                None => kept.state.remove(key),
+            };
+        }
+        kept.events.extend(
+            round
+                .events
+                .iter()
+                .map(|event| (round.head.time, event.clone())),
+        );
+        Ok(())
+    }
+
+    fn read(&self, read: &mut dyn FnMut(&dyn State)) {
+        read(
+            &self
+                .kept
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .state,
+        );
+    }
+
+    fn epoch(&self) -> Id {
+        self.epoch
+    }
+
+    fn oldest(&self, since_ms: u64) -> Result<Seq, Error> {
+        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(kept.events.partition_point(|(time, _)| *time < since_ms) as Seq + 1)
+    }
+
+    fn events_after(
+        &self,
+        after: Seq,
+        _: Option<Place>,
+        max_bytes: usize,
+    ) -> Result<(Vec<Event>, Option<Place>), Error> {
+        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+        let start = usize::try_from(after).unwrap_or(usize::MAX);
+        let mut bytes = 0;
+        let events = kept
+            .events
+            .iter()
+            .skip(start)
+            .map(|(_, event)| event)
+            .take_while(|event| {
+                let fits = bytes < max_bytes;
+                bytes += event.line.len();
+                fits
+            });
+        Ok((events.cloned().collect(), None))
+    }
+}

@@ -1,0 +1,73 @@
+//! The store: what is committed, and the one way to change it.
+//!
+//! [`Store`] is a set of semantic operations. Nothing outside this folder knows which store it talks to, and only this
+//! folder knows sled. The rules of the domain (`rules/`) stand above every store once.
+//!
+//! **Invariant:** an operation is answered `Ok` only when it is on stable storage, and its events are handed on before
+//! it is answered.
+
+mod actor;
+mod embedded;
+mod journal;
+mod keys;
+mod memory;
+mod operation;
+mod rows;
+mod rules;
+mod search;
+mod state;
+mod txn;
+
+pub use actor::{Settings, Store};
+pub use embedded::open as open_embedded;
+pub use memory::open as open_memory;
+pub use operation::{Answer, Change, Counts, Operation, Outcome, Patch, Principal, Query};
+pub use rules::{no_conversation, no_message, no_user};
+
+use crate::error::Error;
+use crate::model::{Event, Id, Seq};
+use std::fmt;
+
+/// Why a store does not open.
+#[derive(Debug)]
+pub struct OpenError(pub String);
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+/// What is called with an operation's result, once.
+pub type Done = Box<dyn FnOnce(Result<Outcome, Error>) + Send>;
+
+/// What is called with each round's committed events, before its operations are answered.
+pub type OnCommit = Box<dyn FnMut(&[Event]) + Send>;
+
+/// The newest committed event, and which log it counts in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogHead {
+    /// The newest event's number.
+    pub seq: Seq,
+    /// The oldest event that is kept; one above `seq` if none is.
+    pub oldest: Seq,
+    /// The log.
+    pub epoch: Id,
+}
+
+/// A piece of the event log.
+#[derive(Debug)]
+pub struct EventPage {
+    /// The oldest event that is kept: older ones are gone.
+    pub oldest: Seq,
+    /// Events, in order, without a hole.
+    pub events: Vec<Event>,
+    /// What to pass on to the next read.
+    pub cursor: Cursor,
+}
+
+/// Where a reader of the event log is: nothing it must understand.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cursor(Option<journal::Place>);

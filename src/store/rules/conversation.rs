@@ -1,0 +1,244 @@
+//! Creating, updating and deleting conversations, and who is in them.
+
+use super::{existing_users, forbidden, is_powerful, visible_conversation};
+use crate::error::Error;
+use crate::model::{
+    Audience, ConversationId, Description, EventType, Given, Name, Subclass, UserId,
+};
+use crate::store::keys;
+use crate::store::operation::{Outcome, Patch, Principal};
+use crate::store::rows::{ConversationRow, CountersRow};
+use crate::store::state::State;
+use crate::store::txn::Txn;
+use crate::wire::EventBody;
+
+/// Members that the event of a deletion keeps, so that they still see it when they resume later.
+const REMEMBERED_MEMBERS: usize = 10_000;
+
+pub fn create(
+    txn: &mut Txn<'_>,
+    by: Principal,
+    name: Name,
+    description: Option<Description>,
+    users: &[Given<UserId>],
+) -> Result<Outcome, Error> {
+    let mut users = existing_users(txn, users)?;
+    let created_by = match by {
+        Principal::Trusted => None,
+        Principal::User(user) => Some(user),
+    };
+    if let Some(creator) = created_by
+        && let Err(place) = users.binary_search(&creator)
+    {
+        users.insert(place, creator);
+    }
+    let id = ConversationId(txn.new_id());
+    let row = ConversationRow {
+        name: name.into_string().into(),
+        description: description.map(|text| text.into_string().into()),
+        members: users.len() as u64,
+        created_by: created_by.map(|user| user.0.0),
+        created_time: txn.now_ms(),
+        updated_time: None,
+    };
+    txn.put_row(&keys::conversation(id), &row)?;
+    txn.put_row(&keys::counters(id), &CountersRow::default())?;
+    for &user in &users {
+        join(txn, id, user)?;
+    }
+    txn.head.conversations += 1;
+    let audience = Audience {
+        added: users,
+        removed: Vec::new(),
+    };
+    txn.emit(
+        by,
+        (Subclass::Conversation, EventType::Created, id.0),
+        audience,
+        None,
+    );
+    Ok(Outcome::Conversation {
+        conversation_id: id,
+    })
+}
+
+pub fn update(
+    txn: &mut Txn<'_>,
+    by: Principal,
+    given: &Given<ConversationId>,
+    name: Option<Name>,
+    description: Patch<Description>,
+) -> Result<Outcome, Error> {
+    let (id, mut row) = governed_conversation(txn, by, given)?;
+    if name.is_none() && description == Patch::Keep {
+        return Ok(Outcome::Done {});
+    }
+    if let Some(name) = name {
+        row.name = name.into_string().into();
+    }
+    match description {
+        Patch::Keep => {}
+        Patch::Clear => row.description = None,
+        Patch::Set(text) => row.description = Some(text.into_string().into()),
+    }
+    row.updated_time = Some(txn.now_ms());
+    txn.put_row(&keys::conversation(id), &row)?;
+    txn.emit(
+        by,
+        (Subclass::Conversation, EventType::Updated, id.0),
+        Audience::default(),
+        None,
+    );
+    Ok(Outcome::Done {})
+}
+
+/// Deletes a conversation as far as anyone can see; its rows go later, in slices (`deletion.rs`).
+pub fn delete(
+    txn: &mut Txn<'_>,
+    by: Principal,
+    given: &Given<ConversationId>,
+) -> Result<Outcome, Error> {
+    let (id, _) = governed_conversation(txn, by, given)?;
+    let removed = txn
+        .scan(&keys::prefix(&keys::under(b'p', id.0)))
+        .take(REMEMBERED_MEMBERS)
+        .map(|entry| Ok(UserId(keys::last_id(&entry?.0))))
+        .collect::<Result<Vec<_>, Error>>()?;
+    let messages = txn.counters(id)?.messages;
+    txn.remove(&keys::conversation(id));
+    txn.remove(&keys::counters(id));
+    txn.put(&keys::conversation_deletion(id), &[]);
+    txn.head.conversations -= 1;
+    txn.head.messages -= messages;
+    let audience = Audience {
+        added: Vec::new(),
+        removed,
+    };
+    txn.emit(
+        by,
+        (Subclass::Conversation, EventType::Deleted, id.0),
+        audience,
+        None,
+    );
+    Ok(Outcome::Done {})
+}
+
+pub fn add_members(
+    txn: &mut Txn<'_>,
+    by: Principal,
+    given: &Given<ConversationId>,
+    users: &[Given<UserId>],
+) -> Result<Outcome, Error> {
+    let (id, mut row) = visible_conversation(txn, by, given)?;
+    let mut added = Vec::new();
+    for user in existing_users(txn, users)? {
+        if !txn.contains(&keys::member(id, user))? {
+            join(txn, id, user)?;
+            added.push(user);
+        }
+    }
+    if added.is_empty() {
+        return Ok(Outcome::Done {});
+    }
+    row.members += added.len() as u64;
+    txn.put_row(&keys::conversation(id), &row)?;
+    let audience = Audience {
+        added: added.clone(),
+        removed: Vec::new(),
+    };
+    let body = EventBody::Members { user_ids: &added };
+    txn.emit(
+        by,
+        (Subclass::Conversation, EventType::AddedMembers, id.0),
+        audience,
+        Some(&body),
+    );
+    Ok(Outcome::Done {})
+}
+
+pub fn remove_members(
+    txn: &mut Txn<'_>,
+    by: Principal,
+    given: &Given<ConversationId>,
+    users: &[Given<UserId>],
+) -> Result<Outcome, Error> {
+    let (id, mut row) = visible_conversation(txn, by, given)?;
+    let users = existing_users(txn, users)?;
+    if let Principal::User(user) = by
+        && users.iter().any(|&removed| removed != user)
+        && row.created_by != Some(user.0.0)
+        && !is_powerful(txn, by)?
+    {
+        return Err(forbidden(
+            "only the conversation's creator may remove others",
+        ));
+    }
+    let mut removed = Vec::new();
+    for user in users {
+        if txn.contains(&keys::member(id, user))? {
+            leave(txn, id, user)?;
+            removed.push(user);
+        }
+    }
+    if removed.is_empty() {
+        return Ok(Outcome::Done {});
+    }
+    row.members -= removed.len() as u64;
+    txn.put_row(&keys::conversation(id), &row)?;
+    emit_removed(txn, by, id, removed);
+    Ok(Outcome::Done {})
+}
+
+/// Sends the event that says who is a member no more.
+pub fn emit_removed(txn: &mut Txn<'_>, by: Principal, id: ConversationId, removed: Vec<UserId>) {
+    let user_ids = removed.clone();
+    let audience = Audience {
+        added: Vec::new(),
+        removed,
+    };
+    let body = EventBody::Members {
+        user_ids: &user_ids,
+    };
+    txn.emit(
+        by,
+        (Subclass::Conversation, EventType::RemovedMembers, id.0),
+        audience,
+        Some(&body),
+    );
+}
+
+/// The conversation, if it may be seen, and governed: by its creator as long as it is a member.
+fn governed_conversation(
+    txn: &Txn<'_>,
+    by: Principal,
+    given: &Given<ConversationId>,
+) -> Result<(ConversationId, ConversationRow<'static>), Error> {
+    let (id, row) = visible_conversation(txn, by, given)?;
+    match by {
+        Principal::User(user) if row.created_by != Some(user.0.0) && !is_powerful(txn, by)? => {
+            Err(forbidden("only the conversation's creator may do this"))
+        }
+        _ => Ok((id, row)),
+    }
+}
+
+fn join(txn: &mut Txn<'_>, conversation: ConversationId, user: UserId) -> Result<(), Error> {
+    txn.put(&keys::member(conversation, user), &[]);
+    txn.put(&keys::membership(user, conversation), &[]);
+    count_membership(txn, user, 1)
+}
+
+/// Takes a user out of a conversation; the conversation's own count is the caller's.
+pub fn leave(txn: &mut Txn<'_>, conversation: ConversationId, user: UserId) -> Result<(), Error> {
+    txn.remove(&keys::member(conversation, user));
+    txn.remove(&keys::membership(user, conversation));
+    count_membership(txn, user, -1)
+}
+
+fn count_membership(txn: &mut Txn<'_>, user: UserId, change: i64) -> Result<(), Error> {
+    if let Some(mut row) = txn.user(user)? {
+        row.conversations = row.conversations.saturating_add_signed(change);
+        txn.put_row(&keys::user(user), &row)?;
+    }
+    Ok(())
+}

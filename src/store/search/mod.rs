@@ -1,0 +1,296 @@
+//! Answering searches (protocol.md, 5): a source of candidates in the cheapest useful order, the filter over them, and
+//! a bounded selection of the page.
+//!
+//! | source | when |
+//! |---|---|
+//! | single rows | the filter names ids, or logins |
+//! | a user's conversations | `user_ids` names members, or the asker is no admin |
+//! | timelines, merged by id | `conversation_id` names conversations, `user_id` names authors, or the asker is no admin |
+//! | all of a kind, by id | otherwise |
+//!
+//! In id order a page ends the search as soon as nothing is left to count; any other order keeps the best rows seen so
+//! far, as many as the page reaches, and no more memory than [`SELECTION_MAX_BYTES`].
+
+mod select;
+mod source;
+
+use crate::error::{Code, Error};
+use crate::limits::MEMBERS_SHOWN_MAX;
+use crate::model::{
+    ConversationId, Field, FieldValue, Id, Kind, MessageId, Object, Projection, Search, Test,
+    UserId,
+};
+use crate::store::keys;
+use crate::store::operation::Principal;
+use crate::store::rows::{self, ConversationRow, CountersRow, Head, MessageRow, UserRow};
+use crate::store::state::{Blob, State};
+use select::Selection;
+use serde_json::value::RawValue;
+use std::collections::HashSet;
+use std::time::Instant;
+
+/// Bytes of sort keys and rows that one search may hold.
+pub const SELECTION_MAX_BYTES: usize = 64 * 1024 * 1024;
+/// Candidates between two looks at the clock.
+const CANDIDATES_PER_LOOK: u32 = 128;
+
+/// A page of a search.
+#[derive(Debug)]
+pub struct Page {
+    /// How many match, if that was asked for.
+    pub total: Option<u64>,
+    /// The rows, as JSON.
+    pub rows: Vec<Box<RawValue>>,
+}
+
+/// What a search reads, and when it must end.
+pub struct Reader<'a> {
+    /// The committed state.
+    pub state: &'a dyn State,
+    /// Its numbers.
+    pub head: Head,
+    /// Conversations that are gone, some of whose rows are still there.
+    pub deleted: &'a HashSet<ConversationId>,
+    /// For whom.
+    pub by: Principal,
+    /// Whether everything may be seen.
+    pub powerful: bool,
+    /// When the search ends with `timeout`.
+    pub deadline: Instant,
+}
+
+/// A candidate: its id, the conversation it is in (a message's), its row.
+struct Candidate {
+    id: Id,
+    conversation: Id,
+    row: Blob,
+}
+
+/// Runs a search.
+pub fn run(reader: &Reader<'_>, search: &Search) -> Result<Page, Error> {
+    let counted = if search.total {
+        counted_total(reader, search)?
+    } else {
+        Some(0)
+    };
+    let by_id = search
+        .sort_by
+        .first()
+        .is_none_or(|&first| first == search.kind.id_field());
+    let needed = search.from.saturating_add(search.size);
+    let mut selection = Selection::new(search);
+    let mut rows = Vec::new();
+    let mut found: usize = 0;
+    if let Some(counted) = counted
+        && search.size == 0
+    {
+        return Ok(Page {
+            total: search.total.then_some(counted),
+            rows,
+        });
+    }
+    for (number, candidate) in (0_u32..).zip(source::candidates(reader, search, by_id)?) {
+        if number % CANDIDATES_PER_LOOK == CANDIDATES_PER_LOOK - 1
+            && Instant::now() > reader.deadline
+        {
+            return Err(Error::new(
+                Code::Timeout,
+                "the search took too long; narrow its filter to a conversation or a range of ids, or say total: false",
+            ));
+        }
+        use_matching(reader, search, &candidate?, &mut |object| {
+            found += 1;
+            if !by_id {
+                return selection.add(object);
+            }
+            if found > search.from && rows.len() < search.size {
+                rows.push(object.row(&search.fields)?);
+            }
+            Ok(())
+        })?;
+        if by_id && counted.is_some() && found >= needed {
+            break;
+        }
+    }
+    if !by_id {
+        rows = selection.page(search.from);
+    }
+    Ok(Page {
+        total: search.total.then(|| counted.unwrap_or(found as u64)),
+        rows,
+    })
+}
+
+/// Hands a candidate's object over if it meets the filter.
+fn use_matching(
+    reader: &Reader<'_>,
+    search: &Search,
+    candidate: &Candidate,
+    use_it: &mut dyn FnMut(&dyn Found) -> Result<(), Error>,
+) -> Result<(), Error> {
+    match search.kind {
+        Kind::User => {
+            let row: UserRow<'_> = rows::decode(&candidate.row)?;
+            let object = row.object(UserId(candidate.id));
+            if search.matches(&object) {
+                use_it(&object)
+            } else {
+                Ok(())
+            }
+        }
+        Kind::Message => {
+            let row: MessageRow<'_> = rows::decode(&candidate.row)?;
+            let object = row.object(
+                ConversationId(candidate.conversation),
+                MessageId(candidate.id),
+            );
+            if search.matches(&object) {
+                use_it(&object)
+            } else {
+                Ok(())
+            }
+        }
+        Kind::Conversation => {
+            let row: ConversationRow<'_> = rows::decode(&candidate.row)?;
+            let id = ConversationId(candidate.id);
+            let mut object = row.object(id, None);
+            for condition in &search.filter {
+                let holds = if condition.field == Field::UserIds {
+                    has_members(reader.state, id, &condition.tests)?
+                } else {
+                    condition.holds(&object)
+                };
+                if !holds {
+                    return Ok(());
+                }
+            }
+            if search.fields.contains(&Field::UserIds) && row.members <= MEMBERS_SHOWN_MAX {
+                object.user_ids = Some(members(reader.state, id, 0, usize::MAX)?);
+            }
+            use_it(&object)
+        }
+    }
+}
+
+/// An object that a search found.
+pub trait Found {
+    /// Its row of the page.
+    fn row(&self, fields: &[Field]) -> Result<Box<RawValue>, Error>;
+    /// A value to sort by.
+    fn value(&self, field: Field) -> FieldValue<'_>;
+}
+
+impl<T: Object> Found for T {
+    fn row(&self, fields: &[Field]) -> Result<Box<RawValue>, Error> {
+        serde_json::value::to_raw_value(&Projection {
+            object: self,
+            fields,
+        })
+        .map_err(|error| {
+            tracing::error!(%error, "a row of a page cannot be encoded");
+            Error::internal()
+        })
+    }
+
+    fn value(&self, field: Field) -> FieldValue<'_> {
+        Object::value(self, field)
+    }
+}
+
+fn has_members(
+    state: &dyn State,
+    conversation: ConversationId,
+    tests: &[Test],
+) -> Result<bool, Error> {
+    for test in tests {
+        let Test::AnyId(ids) = test else {
+            return Ok(false);
+        };
+        let mut any = false;
+        for &id in ids {
+            any = any || state.contains(&keys::member(conversation, UserId(id)))?;
+        }
+        if !any {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The members of a conversation, in the order of their ids.
+pub fn members(
+    state: &dyn State,
+    conversation: ConversationId,
+    from: usize,
+    size: usize,
+) -> Result<Vec<UserId>, Error> {
+    state
+        .scan(&keys::prefix(&keys::under(b'p', conversation.0)))
+        .skip(from)
+        .take(size)
+        .map(|entry| Ok(UserId(keys::last_id(&entry?.0))))
+        .collect()
+}
+
+/// The total where a counter knows it: for everything, for one conversation's messages, for one member's conversations.
+fn counted_total(reader: &Reader<'_>, search: &Search) -> Result<Option<u64>, Error> {
+    let filter: Vec<_> = search
+        .filter
+        .iter()
+        .filter(|condition| !condition.tests.is_empty())
+        .collect();
+    let state = reader.state;
+    match (search.kind, filter.as_slice()) {
+        (Kind::User, []) => Ok(Some(reader.head.users)),
+        (Kind::Conversation, []) if reader.powerful => Ok(Some(reader.head.conversations)),
+        (Kind::Message, []) if reader.powerful => Ok(Some(reader.head.messages)),
+        (Kind::Conversation, []) => match reader.by {
+            Principal::User(user) => memberships(reader, user).map(Some),
+            Principal::Trusted => Ok(None),
+        },
+        (Kind::Conversation, [only]) if only.field == Field::UserIds => match only.tests.as_slice()
+        {
+            [Test::AnyId(ids)] => match (ids.as_slice(), reader.powerful) {
+                (&[user], true) => memberships(reader, UserId(user)).map(Some),
+                _ => Ok(None),
+            },
+            _ => Ok(None),
+        },
+        (Kind::Message, [only]) if only.field == Field::ConversationId => {
+            match only.tests.as_slice() {
+                [Test::AnyId(ids)] => {
+                    let &[id] = ids.as_slice() else {
+                        return Ok(None);
+                    };
+                    let id = ConversationId(id);
+                    if !reader.powerful && !crate::store::rules::may_see(state, reader.by, id)? {
+                        return Ok(Some(0));
+                    }
+                    let row = state.get(&keys::counters(id))?;
+                    row.map_or(Ok(Some(0)), |row| {
+                        Ok(Some(rows::decode::<CountersRow>(&row)?.messages))
+                    })
+                }
+                _ => Ok(None),
+            }
+        }
+        _ => Ok(None),
+    }
+}
+
+/// How many conversations a user is in: its count, less those that are gone but not yet taken off it.
+fn memberships(reader: &Reader<'_>, user: UserId) -> Result<u64, Error> {
+    let Some(row) = reader.state.get(&keys::user(user))? else {
+        return Ok(0);
+    };
+    let mut count = rows::decode::<UserRow<'_>>(&row)?.conversations;
+    for &conversation in reader.deleted {
+        if reader
+            .state
+            .contains(&keys::membership(user, conversation))?
+        {
+            count = count.saturating_sub(1);
+        }
+    }
+    Ok(count)
+}

@@ -1,0 +1,282 @@
+//! Where the candidates of a search come from.
+
+use super::{Candidate, Reader};
+use crate::error::Error;
+use crate::model::{ConversationId, Field, Id, Kind, MessageId, Search, Test, UserId};
+use crate::store::keys::{self, Range};
+use crate::store::operation::Principal;
+use crate::store::state::{Entry, Scan, State};
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap};
+
+type Candidates<'a> = Box<dyn Iterator<Item = Result<Candidate, Error>> + 'a>;
+
+/// The candidates: in the order of their ids, up or down as the search says, if `ordered`; else in any order.
+pub fn candidates<'a>(
+    reader: &'a Reader<'a>,
+    search: &'a Search,
+    ordered: bool,
+) -> Result<Candidates<'a>, Error> {
+    let bounds = search.id_bounds();
+    let descending = search.descending && ordered;
+    let state = reader.state;
+    if let Some(ids) = search.ids_of(search.kind.id_field()) {
+        let (low, high) = bounds;
+        let ids: BTreeSet<Id> = ids
+            .iter()
+            .copied()
+            .filter(|id| (low..high).contains(&u128::from(id.0)))
+            .collect();
+        return Ok(single(reader, search.kind, ids, descending));
+    }
+    match search.kind {
+        Kind::User => {
+            if let Some(logins) = logins_of(search) {
+                let mut ids = BTreeSet::new();
+                for login in logins {
+                    ids.extend(
+                        state
+                            .get(&keys::login(login))?
+                            .map(|value| keys::last_id(&value)),
+                    );
+                }
+                return Ok(single(reader, Kind::User, ids, descending));
+            }
+            let range = keys::ids(b"u", bounds.0, bounds.1);
+            Ok(rows(state, &range, descending))
+        }
+        Kind::Conversation => {
+            let named = search.ids_of(Field::UserIds).map(<[Id]>::to_vec);
+            let members = match (reader.by, reader.powerful) {
+                (Principal::User(user), false) => Some(vec![user.0]),
+                _ => named,
+            };
+            let Some(members) = members else {
+                let range = keys::ids(b"c", bounds.0, bounds.1);
+                return Ok(rows(state, &range, descending));
+            };
+            let mut ids = BTreeSet::new();
+            for member in members {
+                ids.extend(conversations(state, b'o', UserId(member))?);
+            }
+            Ok(single(reader, Kind::Conversation, ids, descending))
+        }
+        Kind::Message => match timelines(reader, search)? {
+            Some(timelines) if ordered => Ok(merged(state, timelines, bounds, descending)),
+            Some(timelines) => Ok(Box::new(timelines.into_iter().flat_map(
+                move |conversation| state.scan(&timeline(conversation, bounds)).map(message),
+            ))),
+            None if ordered => {
+                let range = keys::ids(b"i", bounds.0, bounds.1);
+                Ok(Box::new(
+                    directed(state.scan(&range), descending)
+                        .filter_map(move |entry| by_place(reader, entry)),
+                ))
+            }
+            None => {
+                let messages = state.scan(&keys::prefix(b"m")).map(message);
+                Ok(Box::new(messages.filter(|candidate| {
+                    candidate.as_ref().map_or(true, |found| {
+                        !reader.deleted.contains(&ConversationId(found.conversation))
+                    })
+                })))
+            }
+        },
+    }
+}
+
+fn logins_of(search: &Search) -> Option<&[String]> {
+    search.tests_of(Field::Login).find_map(|test| match test {
+        Test::AnyText(logins) => Some(logins.as_slice()),
+        _ => None,
+    })
+}
+
+/// Rows whose keys are a kind byte and the object's id.
+fn rows<'a>(state: &'a dyn State, range: &Range, descending: bool) -> Candidates<'a> {
+    Box::new(directed(state.scan(range), descending).map(|entry| {
+        let (key, row) = entry?;
+        Ok(Candidate {
+            id: keys::last_id(&key),
+            conversation: Id(0),
+            row,
+        })
+    }))
+}
+
+/// The objects with these ids that exist and may be seen.
+fn single<'a>(
+    reader: &'a Reader<'a>,
+    kind: Kind,
+    ids: BTreeSet<Id>,
+    descending: bool,
+) -> Candidates<'a> {
+    let found = move |id: Id| -> Result<Option<Candidate>, Error> {
+        let state = reader.state;
+        let sees = |conversation: ConversationId| -> Result<bool, Error> {
+            Ok(reader.powerful || crate::store::rules::may_see(state, reader.by, conversation)?)
+        };
+        let (conversation, row) = match kind {
+            Kind::User => (Id(0), state.get(&keys::user(UserId(id)))?),
+            Kind::Conversation if !sees(ConversationId(id))? => return Ok(None),
+            Kind::Conversation => (Id(0), state.get(&keys::conversation(ConversationId(id)))?),
+            Kind::Message => {
+                let Some(place) = state.get(&keys::place(MessageId(id)))? else {
+                    return Ok(None);
+                };
+                let conversation = ConversationId(keys::last_id(&place));
+                if reader.deleted.contains(&conversation) || !sees(conversation)? {
+                    return Ok(None);
+                }
+                (
+                    conversation.0,
+                    state.get(&keys::message(conversation, MessageId(id)))?,
+                )
+            }
+        };
+        Ok(row.map(|row| Candidate {
+            id,
+            conversation,
+            row,
+        }))
+    };
+    let ids: Box<dyn Iterator<Item = Id>> = if descending {
+        Box::new(ids.into_iter().rev())
+    } else {
+        Box::new(ids.into_iter())
+    };
+    Box::new(ids.filter_map(move |id| found(id).transpose()))
+}
+
+/// The conversations of a user: those it is in (`o`), or those it has written in (`a`).
+fn conversations(state: &dyn State, kind: u8, user: UserId) -> Result<Vec<Id>, Error> {
+    state
+        .scan(&keys::prefix(&keys::under(kind, user.0)))
+        .map(|entry| Ok(keys::last_id(&entry?.0)))
+        .collect()
+}
+
+/// The timelines that hold every message that can match; `None` for all of them.
+fn timelines(
+    reader: &Reader<'_>,
+    search: &Search,
+) -> Result<Option<BTreeSet<ConversationId>>, Error> {
+    let state = reader.state;
+    let mut within: Option<BTreeSet<Id>> = search
+        .ids_of(Field::ConversationId)
+        .map(|ids| ids.iter().copied().collect());
+    let mut narrow = |found: BTreeSet<Id>| {
+        within = Some(match within.take() {
+            Some(ids) => ids.intersection(&found).copied().collect(),
+            None => found,
+        });
+    };
+    if let Some(authors) = search.ids_of(Field::UserId) {
+        let mut written = BTreeSet::new();
+        for &author in authors {
+            written.extend(conversations(state, b'a', UserId(author))?);
+        }
+        narrow(written);
+    }
+    if let (Principal::User(user), false) = (reader.by, reader.powerful) {
+        narrow(conversations(state, b'o', user)?.into_iter().collect());
+    }
+    Ok(within.map(|ids| {
+        ids.into_iter()
+            .map(ConversationId)
+            .filter(|conversation| !reader.deleted.contains(conversation))
+            .collect()
+    }))
+}
+
+fn timeline(conversation: ConversationId, (low, high): (u128, u128)) -> Range {
+    keys::ids(&keys::under(b'm', conversation.0), low, high)
+}
+
+/// Several timelines as one, in the order of the ids.
+fn merged<'a>(
+    state: &'a dyn State,
+    timelines: BTreeSet<ConversationId>,
+    bounds: (u128, u128),
+    descending: bool,
+) -> Candidates<'a> {
+    let mut scans: Vec<Box<dyn Iterator<Item = Entry> + 'a>> = timelines
+        .into_iter()
+        .map(|conversation| directed(state.scan(&timeline(conversation, bounds)), descending))
+        .collect();
+    if scans.len() == 1
+        && let Some(only) = scans.pop()
+    {
+        return Box::new(only.map(message));
+    }
+    // The heap gives its greatest: the newest id when descending, the oldest when not.
+    let rank = move |id: Id| if descending { id.0 } else { !id.0 };
+    let mut heads = BinaryHeap::new();
+    let mut waiting: Vec<Option<Candidate>> = Vec::new();
+    let mut failure = None;
+    for (index, scan) in scans.iter_mut().enumerate() {
+        let next = scan.next().map(message).transpose();
+        waiting.push(None);
+        match next {
+            Ok(Some(candidate)) => {
+                heads.push((rank(candidate.id), Reverse(index)));
+                waiting[index] = Some(candidate);
+            }
+            Ok(None) => {}
+            Err(error) => failure = Some(error),
+        }
+    }
+    Box::new(std::iter::from_fn(move || {
+        if let Some(error) = failure.take() {
+            heads.clear();
+            return Some(Err(error));
+        }
+        let (_, Reverse(index)) = heads.pop()?;
+        let candidate = waiting.get_mut(index)?.take()?;
+        match scans.get_mut(index)?.next().map(message) {
+            Some(Ok(next)) => {
+                heads.push((rank(next.id), Reverse(index)));
+                *waiting.get_mut(index)? = Some(next);
+            }
+            Some(Err(error)) => failure = Some(error),
+            None => {}
+        }
+        Some(Ok(candidate))
+    }))
+}
+
+fn by_place(reader: &Reader<'_>, entry: Entry) -> Option<Result<Candidate, Error>> {
+    let find = || -> Result<Option<Candidate>, Error> {
+        let (key, place) = entry?;
+        let (id, conversation) = (keys::last_id(&key), keys::last_id(&place));
+        if reader.deleted.contains(&ConversationId(conversation)) {
+            return Ok(None);
+        }
+        let row = reader
+            .state
+            .get(&keys::message(ConversationId(conversation), MessageId(id)))?;
+        Ok(row.map(|row| Candidate {
+            id,
+            conversation,
+            row,
+        }))
+    };
+    find().transpose()
+}
+
+fn message(entry: Entry) -> Result<Candidate, Error> {
+    let (key, row) = entry?;
+    Ok(Candidate {
+        id: keys::last_id(&key),
+        conversation: keys::first_id(&key),
+        row,
+    })
+}
+
+fn directed(scan: Scan<'_>, descending: bool) -> Box<dyn Iterator<Item = Entry> + '_> {
+    if descending {
+        Box::new(scan.rev())
+    } else {
+        Box::new(scan)
+    }
+}

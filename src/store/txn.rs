@@ -1,0 +1,411 @@
+//! One round of changes: an overlay over the committed state, decided in memory and written as a whole.
+//!
+//! Operations of a round see what the earlier ones changed. One that is refused is rolled back to where it began, so
+//! that a refusal changes nothing.
+
+use crate::error::Error;
+use crate::model::{
+    Audience, ConversationId, Event, EventType, Id, IdMaker, MessageId, Subclass, UserId,
+};
+use crate::store::keys::{self, Range};
+use crate::store::operation::Principal;
+use crate::store::rows::{self, ConversationRow, CountersRow, Head, MessageRow, UserRow};
+use crate::store::state::{Blob, Entry, Scan, State};
+use crate::wire::{EventBody, event_line};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// What the overlay held for a key before an operation changed it.
+enum Before {
+    Nothing,
+    Change(Option<Blob>),
+}
+
+/// The changes of a round, and the events that they cause.
+pub struct Txn<'a> {
+    base: &'a dyn State,
+    overlay: BTreeMap<Blob, Option<Blob>>,
+    undo: Vec<(Blob, Before)>,
+    /// The numbers and counters as the round has made them.
+    pub head: Head,
+    events: Vec<Event>,
+    bytes: usize,
+    mark: Mark,
+}
+
+#[derive(Default)]
+struct Mark {
+    head: Head,
+    events: usize,
+    bytes: usize,
+}
+
+/// A decided round, ready to be written.
+#[derive(Debug)]
+pub struct Round {
+    /// The numbers and counters after it.
+    pub head: Head,
+    /// The keys that it sets or, with `None`, removes, sorted.
+    pub changes: Vec<(Blob, Option<Blob>)>,
+    /// The events that it causes, in order.
+    pub events: Vec<Event>,
+}
+
+impl<'a> Txn<'a> {
+    /// A round over `base`, whose head is `head`, at the time `now_ms`.
+    #[must_use]
+    pub fn new(base: &'a dyn State, head: Head, now_ms: u64) -> Self {
+        let head = Head {
+            record: head.record + 1,
+            time: head.time.max(now_ms),
+            ..head
+        };
+        Self {
+            base,
+            overlay: BTreeMap::new(),
+            undo: Vec::new(),
+            head,
+            events: Vec::new(),
+            bytes: 0,
+            mark: Mark {
+                head,
+                ..Mark::default()
+            },
+        }
+    }
+
+    /// The time of the round, which never runs backwards.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        self.head.time
+    }
+
+    /// Bytes of changes and events so far.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether nothing was changed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.overlay.is_empty() && self.events.is_empty()
+    }
+
+    /// Keeps what the operation changed.
+    pub fn keep(&mut self) {
+        self.undo.clear();
+        self.mark = Mark {
+            head: self.head,
+            events: self.events.len(),
+            bytes: self.bytes,
+        };
+    }
+
+    /// Takes back what the operation changed.
+    pub fn roll_back(&mut self) {
+        while let Some((key, before)) = self.undo.pop() {
+            match before {
+                Before::Change(value) => self.overlay.insert(key, value),
+                Before::Nothing => self.overlay.remove(&key),
+            };
+        }
+        self.head = self.mark.head;
+        self.events.truncate(self.mark.events);
+        self.bytes = self.mark.bytes;
+    }
+
+    /// The round as it is to be written.
+    pub fn finish(mut self) -> Result<Round, Error> {
+        let head = rows::encode(&self.head)?;
+        self.overlay.insert(keys::HEAD.into(), Some(head.into()));
+        Ok(Round {
+            head: self.head,
+            changes: self.overlay.into_iter().collect(),
+            events: self.events,
+        })
+    }
+
+    /// A new id.
+    pub fn new_id(&mut self) -> Id {
+        let mut maker = IdMaker::after(self.head.last_id);
+        let id = maker.next(self.head.time);
+        self.head.last_id = maker.last();
+        id
+    }
+
+    /// Sets a key.
+    pub fn put(&mut self, key: &[u8], value: impl Into<Blob>) {
+        let value = value.into();
+        self.bytes += key.len() + value.len();
+        self.change(key, Some(value));
+    }
+
+    /// Sets a key to a row.
+    pub fn put_row(&mut self, key: &[u8], row: &impl Serialize) -> Result<(), Error> {
+        let row = rows::encode(row)?;
+        self.put(key, row);
+        Ok(())
+    }
+
+    /// Removes a key.
+    pub fn remove(&mut self, key: &[u8]) {
+        self.bytes += key.len();
+        self.change(key, None);
+    }
+
+    fn change(&mut self, key: &[u8], value: Option<Blob>) {
+        let key = Blob::from(key);
+        let before = self.overlay.insert(key.clone(), value);
+        let before = before.map_or(Before::Nothing, Before::Change);
+        self.undo.push((key, before));
+    }
+
+    /// Adds an event, which gets the next number.
+    pub fn emit(
+        &mut self,
+        by: Principal,
+        (subclass, kind, object): (Subclass, EventType, Id),
+        audience: Audience,
+        body: Option<&EventBody<'_>>,
+    ) {
+        self.head.seq += 1;
+        let by = match by {
+            Principal::Trusted => None,
+            Principal::User(user) => Some(user),
+        };
+        let line = event_line(
+            subclass,
+            kind,
+            object,
+            body,
+            self.head.seq,
+            self.head.time,
+            by,
+        );
+        self.bytes += line.len();
+        self.events.push(Event {
+            seq: self.head.seq,
+            subclass,
+            kind,
+            object,
+            audience,
+            line,
+        });
+    }
+
+    /// A user's row.
+    pub fn user(&self, id: UserId) -> Result<Option<UserRow<'static>>, Error> {
+        self.get(&keys::user(id))?
+            .map(|row| rows::decode(&row).map(UserRow::into_owned))
+            .transpose()
+    }
+
+    /// A conversation's row.
+    pub fn conversation(
+        &self,
+        id: ConversationId,
+    ) -> Result<Option<ConversationRow<'static>>, Error> {
+        self.get(&keys::conversation(id))?
+            .map(|row| rows::decode(&row).map(ConversationRow::into_owned))
+            .transpose()
+    }
+
+    /// A conversation's message counters.
+    pub fn counters(&self, id: ConversationId) -> Result<CountersRow, Error> {
+        Ok(self.row(&keys::counters(id))?.unwrap_or_default())
+    }
+
+    /// A message's row.
+    pub fn message(
+        &self,
+        conversation: ConversationId,
+        id: MessageId,
+    ) -> Result<Option<MessageRow<'static>>, Error> {
+        let row = self.get(&keys::message(conversation, id))?;
+        row.map(|row| rows::decode(&row).map(MessageRow::into_owned))
+            .transpose()
+    }
+
+    /// A row of which the caller keeps nothing borrowed.
+    pub fn row<T: serde::de::DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, Error> {
+        self.get(key)?
+            .map(|bytes| rows::decode::<T>(&bytes))
+            .transpose()
+    }
+}
+
+impl State for Txn<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Blob>, Error> {
+        match self.overlay.get(key) {
+            Some(value) => Ok(value.clone()),
+            None => self.base.get(key),
+        }
+    }
+
+    /// The rows of the base, except those that the overlay changes, merged with the overlay's own.
+    fn scan(&self, range: &Range) -> Scan<'_> {
+        if range.low >= range.high {
+            return Box::new(std::iter::empty());
+        }
+        let (low, high) = (
+            Blob::from(range.low.as_slice()),
+            Blob::from(range.high.as_slice()),
+        );
+        let changed: Vec<(Blob, Option<Blob>)> = self
+            .overlay
+            .range(low..high)
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        Box::new(Merged {
+            base: self.base.scan(range),
+            changed: changed.into(),
+            front: None,
+            back: None,
+        })
+    }
+}
+
+/// Two ordered sequences as one, from either end; the overlay's row hides the base's.
+struct Merged<'a> {
+    base: Scan<'a>,
+    changed: std::collections::VecDeque<(Blob, Option<Blob>)>,
+    front: Option<(Blob, Blob)>,
+    back: Option<(Blob, Blob)>,
+}
+
+impl Iterator for Merged<'_> {
+    type Item = Entry;
+
+    fn next(&mut self) -> Option<Entry> {
+        loop {
+            if self.front.is_none() {
+                match self.base.next() {
+                    Some(Ok(row)) => self.front = Some(row),
+                    Some(Err(error)) => return Some(Err(error)),
+                    None => self.front = self.back.take(),
+                }
+            }
+            let order = match (&self.front, self.changed.front()) {
+                (Some((base, _)), Some((changed, _))) => changed.cmp(base),
+                (Some(_), None) => std::cmp::Ordering::Greater,
+                (None, Some(_)) => std::cmp::Ordering::Less,
+                (None, None) => return None,
+            };
+            if order.is_gt() {
+                return self.front.take().map(Ok);
+            }
+            if order.is_eq() {
+                self.front = None;
+            }
+            if let Some((key, Some(value))) = self.changed.pop_front() {
+                return Some(Ok((key, value)));
+            }
+        }
+    }
+}
+
+impl DoubleEndedIterator for Merged<'_> {
+    fn next_back(&mut self) -> Option<Entry> {
+        loop {
+            if self.back.is_none() {
+                match self.base.next_back() {
+                    Some(Ok(row)) => self.back = Some(row),
+                    Some(Err(error)) => return Some(Err(error)),
+                    None => self.back = self.front.take(),
+                }
+            }
+            let order = match (&self.back, self.changed.back()) {
+                (Some((base, _)), Some((changed, _))) => changed.cmp(base),
+                (Some(_), None) => std::cmp::Ordering::Less,
+                (None, Some(_)) => std::cmp::Ordering::Greater,
+                (None, None) => return None,
+            };
+            if order.is_lt() {
+                return self.back.take().map(Ok);
+            }
+            if order.is_eq() {
+                self.back = None;
+            }
+            if let Some((key, Some(value))) = self.changed.pop_back() {
+                return Some(Ok((key, value)));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys_of(scan: Scan<'_>) -> Vec<String> {
+        scan.map(|row| String::from_utf8_lossy(&row.unwrap().0).into_owned())
+            .collect()
+    }
+
+    #[test]
+    fn a_scan_sees_the_round_from_both_ends() {
+        let base: BTreeMap<Blob, Blob> = ["a1", "a3", "a5"]
+            .map(|key| (Blob::from(key), Blob::from("base")))
+            .into();
+        let mut txn = Txn::new(&base, Head::default(), 1);
+        txn.put(b"a2", "new");
+        txn.remove(b"a3");
+        txn.put(b"a5", "changed");
+        txn.put(b"a6", "new");
+        txn.put(b"b", "outside");
+        let range = keys::prefix(b"a");
+        assert_eq!(keys_of(txn.scan(&range)), ["a1", "a2", "a5", "a6"]);
+        assert_eq!(
+            keys_of(Box::new(txn.scan(&range).rev())),
+            ["a6", "a5", "a2", "a1"]
+        );
+        let mut both = txn.scan(&range);
+        let mut ends = Vec::new();
+        while let Some(row) = if ends.len() % 2 == 0 {
+            both.next()
+        } else {
+            both.next_back()
+        } {
+            ends.push(row.unwrap().0);
+        }
+        assert_eq!(
+            ends,
+            [
+                Blob::from("a1"),
+                Blob::from("a6"),
+                Blob::from("a2"),
+                Blob::from("a5")
+            ]
+        );
+    }
+
+    #[test]
+    fn a_refused_operation_leaves_nothing() {
+        let base: BTreeMap<Blob, Blob> = BTreeMap::new();
+        let mut txn = Txn::new(&base, Head::default(), 7);
+        txn.put(b"a", "kept");
+        txn.keep();
+        txn.put(b"a", "lost");
+        txn.remove(b"a");
+        txn.put(b"b", "lost");
+        let id = txn.new_id();
+        txn.emit(
+            Principal::Trusted,
+            (Subclass::User, EventType::Created, id),
+            Audience::default(),
+            None,
+        );
+        txn.roll_back();
+        let round = txn.finish().unwrap();
+        assert_eq!(round.events, []);
+        assert_eq!((round.head.seq, round.head.last_id), (0, 0));
+        let kept: Vec<_> = round
+            .changes
+            .iter()
+            .map(|(key, value)| (key.as_ref(), value.as_deref()))
+            .collect();
+        assert_eq!(kept[1], (&b"a"[..], Some(&b"kept"[..])));
+        assert_eq!(kept.len(), 2);
+    }
+}

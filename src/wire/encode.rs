@@ -1,0 +1,233 @@
+//! Answers, events and the server's own notices as lines, their end included.
+
+use crate::error::Error;
+use crate::model::{EventType, Id, Seq, Subclass, UserId};
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+/// The answer to a request: `result`, `data`, `tid`, in this order (protocol.md, 2).
+///
+/// `data` is JSON already; `tid` is echoed as it was written.
+#[must_use]
+pub fn reply_line(answer: &Result<Bytes, Error>, tid: Option<&[u8]>) -> Bytes {
+    const AROUND_BYTES: usize = 48;
+    let tid_bytes = tid.map_or(0, <[u8]>::len);
+    let mut line = BytesMut::new();
+    match answer {
+        Ok(data) => {
+            line.reserve(data.len() + tid_bytes + AROUND_BYTES);
+            line.put_slice(br#"{"result":"ok","data":"#);
+            line.put_slice(data);
+        }
+        Err(error) => {
+            line.put_slice(br#"{"result":"error","data":"#);
+            line.put_slice(&json(error));
+        }
+    }
+    if let Some(tid) = tid {
+        line.put_slice(br#","tid":"#);
+        line.put_slice(tid);
+    }
+    line.put_slice(b"}\n");
+    line.freeze()
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    // Every type that is sent serialises: strings for keys, and no failing Serialize of our own.
+    serde_json::to_vec(value).unwrap_or_else(|_| b"{}".to_vec())
+}
+
+/// The body of a stored event.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub enum EventBody<'a> {
+    /// The users added or removed.
+    Members {
+        /// Their ids.
+        user_ids: &'a [UserId],
+    },
+    /// A message, whole.
+    Message(&'a crate::model::Message<'a>),
+    /// A message that is no more.
+    MessageId {
+        /// Its id.
+        message_id: crate::model::MessageId,
+    },
+}
+
+#[derive(Serialize)]
+struct EventLine<'a, Body> {
+    class: &'static str,
+    subclass: Subclass,
+    r#type: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    obj_id: Option<Id>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<Body>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seq: Option<Seq>,
+    time: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by: Option<UserId>,
+}
+
+impl<Body: Serialize> EventLine<'_, Body> {
+    fn encode(&self) -> Bytes {
+        let mut line = json(self);
+        line.push(b'\n');
+        line.into()
+    }
+}
+
+/// A stored event (protocol.md, 6).
+#[must_use]
+pub fn event_line(
+    subclass: Subclass,
+    kind: EventType,
+    object: Id,
+    body: Option<&EventBody<'_>>,
+    seq: Seq,
+    time: u64,
+    by: Option<UserId>,
+) -> Bytes {
+    EventLine {
+        class: "chat",
+        subclass,
+        r#type: kind.as_str(),
+        obj_id: Some(object),
+        body,
+        seq: Some(seq),
+        time,
+        by,
+    }
+    .encode()
+}
+
+/// An event of `event send`, which has no number and is stored nowhere.
+#[must_use]
+pub fn ephemeral_line(
+    kind: &str,
+    object: Id,
+    body: Option<&RawValue>,
+    time: u64,
+    by: Option<UserId>,
+) -> Bytes {
+    let subclass = Subclass::Conversation;
+    EventLine {
+        class: "chat",
+        subclass,
+        r#type: kind,
+        obj_id: Some(object),
+        body,
+        seq: None,
+        time,
+        by,
+    }
+    .encode()
+}
+
+/// Says up to which event a subscriber has received everything (protocol.md, 6).
+#[must_use]
+pub fn position_line(seq: Seq, time: u64) -> Bytes {
+    EventLine::<()> {
+        class: "chat",
+        subclass: Subclass::Event,
+        r#type: "position",
+        obj_id: None,
+        body: None,
+        seq: Some(seq),
+        time,
+        by: None,
+    }
+    .encode()
+}
+
+/// Says which events a subscriber missed for good (protocol.md, 6); both ends are included.
+#[must_use]
+pub fn gap_line(from: Seq, to: Seq, time: u64) -> Bytes {
+    #[derive(Serialize)]
+    struct Gap {
+        from: Seq,
+        to: Seq,
+    }
+    EventLine {
+        class: "chat",
+        subclass: Subclass::Event,
+        r#type: "gap",
+        obj_id: None,
+        body: Some(Gap { from, to }),
+        seq: None,
+        time,
+        by: None,
+    }
+    .encode()
+}
+
+/// Why the server closes a connection of its own accord (protocol.md, 1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The daemon stops.
+    Shutdown,
+    /// The client took no byte for too long.
+    Stalled,
+    /// There are as many connections as there may be.
+    TooManyConnections,
+    /// The line was one of HTTP.
+    Http,
+}
+
+impl CloseReason {
+    /// Its stable code.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Shutdown => "shutdown",
+            Self::Stalled => "stalled",
+            Self::TooManyConnections => "too_many_connections",
+            Self::Http => "http",
+        }
+    }
+
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Shutdown => "chatd is stopping; connect again in a moment",
+            Self::Stalled => "nothing was read from this connection for too long",
+            Self::TooManyConnections => {
+                "chatd has as many connections as it takes; try again later"
+            }
+            Self::Http => "this port speaks newline-delimited JSON, not HTTP",
+        }
+    }
+}
+
+/// The last line before the server closes a connection of its own accord.
+#[must_use]
+pub fn closed_line(reason: CloseReason) -> Bytes {
+    #[derive(Serialize)]
+    struct Closed {
+        class: &'static str,
+        subclass: Subclass,
+        r#type: &'static str,
+        body: Body,
+    }
+    #[derive(Serialize)]
+    struct Body {
+        code: &'static str,
+        error: &'static str,
+        retry: bool,
+    }
+    let body = Body {
+        code: reason.as_str(),
+        error: reason.text(),
+        retry: reason != CloseReason::Http,
+    };
+    let mut line = json(&Closed {
+        class: "chat",
+        subclass: Subclass::Session,
+        r#type: "closed",
+        body,
+    });
+    line.push(b'\n');
+    line.into()
+}

@@ -1,0 +1,311 @@
+//! The envelope of a request: `class`, `subclass`, `cmd`, `data`, `tid`, taken apart without reading `data` yet.
+//!
+//! The envelope comes first and on its own, so that the answer to a request with bad fields still carries its `tid`
+//! and so that an unknown command is told from a known one with wrong data (protocol.md, 2, the order of checks).
+
+use crate::error::{Code, Error, excerpt};
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::fmt;
+
+/// What a refusal of a line shows as a request that works.
+const EXAMPLE: &str = r#"{"class":"chat","subclass":"session","cmd":"ping","tid":1}"#;
+
+/// A request, its `data` not yet read.
+#[derive(Debug)]
+pub struct Envelope<'a> {
+    /// `subclass`, as given.
+    pub subclass: Cow<'a, str>,
+    /// `cmd`, as given.
+    pub cmd: Cow<'a, str>,
+    /// `data`, if there is any.
+    pub data: Option<&'a RawValue>,
+    /// `tid`, to the digit.
+    pub tid: Option<&'a RawValue>,
+}
+
+/// A refusal of an envelope, with the `tid` that its answer carries, if that much could be read.
+#[derive(Debug)]
+pub struct EnvelopeError<'a> {
+    /// The refusal.
+    pub error: Error,
+    /// The `tid` of the answer.
+    pub tid: Option<&'a RawValue>,
+}
+
+/// A JSON object as its entries, in order, values unread; a name that stands twice is kept apart.
+#[derive(Debug, Default)]
+pub struct Object<'a> {
+    /// The entries, each name's first.
+    pub entries: Vec<(Cow<'a, str>, &'a RawValue)>,
+    /// The first name that stands a second time.
+    pub repeated: Option<Cow<'a, str>>,
+    /// The object as it was written.
+    pub text: &'a str,
+}
+
+impl<'a> Object<'a> {
+    /// The entry of this name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&'a RawValue> {
+        self.entries
+            .iter()
+            .find(|(candidate, _)| candidate == name)
+            .map(|(_, value)| *value)
+    }
+}
+
+/// A name in an object, borrowed where it has no escapes.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Object<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut object = Object::default();
+                let mut names = std::collections::HashSet::new();
+                while let Some((Name(name), value)) =
+                    map.next_entry::<Name<'de>, &'de RawValue>()?
+                {
+                    // Few names are found by looking; many, by a table, so that a hostile line costs no more.
+                    const FEW: usize = 16;
+                    if object.entries.len() == FEW {
+                        names.extend(object.entries.iter().map(|(name, _)| name.clone()));
+                    }
+                    let known = if object.entries.len() < FEW {
+                        object.get(&name).is_some()
+                    } else {
+                        !names.insert(name.clone())
+                    };
+                    if known {
+                        object.repeated.get_or_insert(name);
+                    } else {
+                        object.entries.push((name, value));
+                    }
+                }
+                Ok(object)
+            }
+        }
+        deserializer.deserialize_map(Entries)
+    }
+}
+
+/// Reads an object; a value that is none gives `None`.
+pub fn parse_object(json: &str) -> Result<Option<Object<'_>>, serde_json::Error> {
+    if !json.trim_start().starts_with('{') {
+        // Valid JSON all the same, or the error says why not.
+        return serde_json::from_str::<&RawValue>(json).map(|_| None);
+    }
+    serde_json::from_str(json).map(|object| {
+        Some(Object {
+            text: json,
+            ..object
+        })
+    })
+}
+
+/// Takes a line apart, checking in the order of protocol.md, 2 up to the wrong types of `subclass` and `cmd`.
+pub fn parse_envelope(line: &[u8]) -> Result<Envelope<'_>, EnvelopeError<'_>> {
+    let bare = |error| EnvelopeError { error, tid: None };
+    let text = str::from_utf8(line).map_err(|error| {
+        bare(bad_json(&format!(
+            "not UTF-8 at byte {}",
+            error.valid_up_to() + 1
+        )))
+    })?;
+    let object = parse_object(text)
+        .map_err(|error| bare(bad_json(&describe(&error))))?
+        .ok_or_else(|| {
+            bare(Error::new(
+                Code::BadRequest,
+                format!("a request is a JSON object, such as {EXAMPLE}"),
+            ))
+        })?;
+
+    let given_tid = object.get("tid");
+    let tid = given_tid.filter(|tid| is_tid(tid));
+    let refuse = |error| EnvelopeError { error, tid };
+    if let Some(name) = &object.repeated {
+        let error = Error::new(
+            Code::BadRequest,
+            format!("the field {} stands twice", excerpt(name)),
+        );
+        return Err(refuse(error.field(name.clone().into_owned())));
+    }
+    for (name, _) in &object.entries {
+        if !matches!(name.as_ref(), "class" | "subclass" | "cmd" | "data" | "tid") {
+            let text = format!(
+                "unknown field {}; a request has class, subclass, cmd, data and tid, such as {EXAMPLE}",
+                excerpt(name)
+            );
+            return Err(refuse(
+                Error::new(Code::UnknownField, text).field(name.clone().into_owned()),
+            ));
+        }
+    }
+    if let Some(tid) = given_tid {
+        if let Some(error) = wrong_text(tid) {
+            return Err(bare(bad_json(&describe(&error))));
+        }
+        if !is_tid(tid) {
+            return Err(bare(Error::invalid(
+                "tid",
+                "tid must be a string or a number",
+            )));
+        }
+    }
+    let class = text_of(&object, "class", Code::UnknownClass).map_err(refuse)?;
+    if class != "chat" {
+        let text = format!("unknown class {}; it is always \"chat\"", excerpt(&class));
+        return Err(refuse(Error::new(Code::UnknownClass, text).field("class")));
+    }
+    let subclass = text_of(&object, "subclass", Code::UnknownSubclass).map_err(refuse)?;
+    let cmd = text_of(&object, "cmd", Code::UnknownCommand);
+    // An unknown subclass is found before a missing cmd, and only the table knows the subclasses.
+    let cmd = match cmd {
+        Ok(cmd) => cmd,
+        Err(_) if crate::model::Subclass::parse(&subclass).is_none() => Cow::Borrowed(""),
+        Err(error) => return Err(refuse(error)),
+    };
+    Ok(Envelope {
+        subclass,
+        cmd,
+        data: object.get("data"),
+        tid,
+    })
+}
+
+fn is_tid(raw: &RawValue) -> bool {
+    raw.get()
+        .starts_with(|first: char| first == '"' || first == '-' || first.is_ascii_digit())
+}
+
+/// What is wrong with a string that the scan for its end let through: half of a surrogate pair.
+fn wrong_text(raw: &RawValue) -> Option<serde_json::Error> {
+    raw.get()
+        .starts_with('"')
+        .then(|| serde_json::from_str::<Name<'_>>(raw.get()).err())
+        .flatten()
+}
+
+fn text_of<'a>(
+    object: &Object<'a>,
+    name: &'static str,
+    otherwise: Code,
+) -> Result<Cow<'a, str>, Error> {
+    let Some(raw) = object.get(name) else {
+        return Err(Error::new(
+            Code::MissingField,
+            format!("{name} is missing; a request looks like {EXAMPLE}"),
+        )
+        .field(name));
+    };
+    serde_json::from_str::<Name<'a>>(raw.get())
+        .map(|Name(text)| text)
+        .map_err(|_| Error::new(otherwise, format!("{name} must be a string")).field(name))
+}
+
+fn bad_json(what: &str) -> Error {
+    Error::new(
+        Code::BadJson,
+        format!("this line is not JSON: {what}; a request looks like {EXAMPLE}"),
+    )
+}
+
+/// The parser's own words, with the place as a column: a request is one line.
+fn describe(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let what = text.split(" at line ").next().unwrap_or_default();
+    format!("{what} at column {}", error.column())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(line: &str) -> (&'static str, Option<String>, Option<String>) {
+        let refused = parse_envelope(line.as_bytes()).expect_err(line);
+        let field = refused.error.field_name().map(str::to_owned);
+        (
+            refused.error.code().as_str(),
+            field,
+            refused.tid.map(|tid| tid.get().to_owned()),
+        )
+    }
+
+    #[test]
+    fn a_request_is_taken_apart_to_the_digit() {
+        let line =
+            r#" {"tid": 1.50 ,"data":{"a": [1]},"cmd":"x","subclass":"user","class":"chat"} "#;
+        let envelope = parse_envelope(line.as_bytes()).unwrap();
+        assert_eq!(
+            (envelope.subclass.as_ref(), envelope.cmd.as_ref()),
+            ("user", "x")
+        );
+        assert_eq!(envelope.tid.unwrap().get(), "1.50");
+        assert_eq!(envelope.data.unwrap().get(), r#"{"a": [1]}"#);
+    }
+
+    #[test]
+    fn the_first_failing_check_is_the_answer() {
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(refusal("hello"), ("bad_json", None, None));
+        assert_eq!(refusal("[1]"), ("bad_request", None, None));
+        assert_eq!(
+            refusal(r#"{"x":1,"tid":1,"tid":2}"#),
+            ("bad_request", some("tid"), some("1"))
+        );
+        assert_eq!(
+            refusal(r#"{"x":1,"tid":7}"#),
+            ("unknown_field", some("x"), some("7"))
+        );
+        assert_eq!(
+            refusal(r#"{"tid":null,"class":"x"}"#),
+            ("invalid_field", some("tid"), None)
+        );
+        assert_eq!(refusal(r#"{"tid":"\ud800"}"#), ("bad_json", None, None));
+        assert_eq!(
+            refusal(r#"{"tid":"a"}"#),
+            ("missing_field", some("class"), some("\"a\""))
+        );
+        assert_eq!(
+            refusal(r#"{"class":5}"#),
+            ("unknown_class", some("class"), None)
+        );
+        assert_eq!(
+            refusal(r#"{"class":"chat","subclass":1}"#),
+            ("unknown_subclass", some("subclass"), None)
+        );
+        assert_eq!(
+            refusal(r#"{"class":"chat","subclass":"user"}"#),
+            ("missing_field", some("cmd"), None)
+        );
+        assert_eq!(
+            refusal(r#"{"class":"chat","subclass":"user","cmd":{}}"#),
+            ("unknown_command", some("cmd"), None)
+        );
+    }
+
+    #[test]
+    fn many_names_are_still_compared_with_each_other() {
+        let mut line = String::from("{");
+        for number in 0..40 {
+            line += &["\"n", &number.to_string(), "\":1,"].concat();
+        }
+        line.push_str("\"n3\":2}");
+        let object = parse_object(&line).unwrap().unwrap();
+        assert_eq!(object.repeated.as_deref(), Some("n3"));
+        assert_eq!(object.entries.len(), 40);
+    }
+}

@@ -1,0 +1,17 @@
+//! The wire: bytes to lines, lines to envelopes, answers and events to lines, and the queue of lines that wait for a
+//! client (protocol.md, 1 and 2).
+//!
+//! Nothing here knows what a command does, or where anything is stored.
+
+mod encode;
+mod envelope;
+mod line;
+mod outbox;
+
+pub use encode::{
+    CloseReason, EventBody, closed_line, ephemeral_line, event_line, gap_line, position_line,
+    reply_line,
+};
+pub use envelope::{Envelope, EnvelopeError, Object, parse_envelope, parse_object};
+pub use line::{LineDecoder, LineError, looks_like_http};
+pub use outbox::{Batch, Outbox, ReplySlot};

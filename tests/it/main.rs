@@ -1,0 +1,14 @@
+//! Black-box tests: every one starts the real chatd and talks to it the way a client does.
+//!
+//! Nothing here knows how the daemon is built; what may be expected of it stands in the protocol document alone.
+//! No test sleeps, uses a fixed port, or depends on another.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod envelope;
+mod harness;
+mod lines;
+mod model;
+mod random;
+mod reference;
+mod transcripts;

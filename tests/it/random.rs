@@ -1,0 +1,354 @@
+//! Thousands of random requests against the daemon and the model at once; they must never differ.
+//!
+//! Beside the connection that asks, one receives every event and one resumes again and again, and now and then the daemon is
+//! killed or stopped and started on the same data. A failure prints the seed; `CHATD_SEED` takes it back, and
+//! `CHATD_OPERATIONS` says how many operations to try.
+
+mod operations;
+mod queries;
+
+use std::env;
+use std::fmt::Display;
+use std::str::FromStr;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::harness::{Client, Daemon};
+use crate::model::{Expected, Kind, Model, Subscription};
+
+use operations::{Operation, operation};
+
+const CONFIG: &str = "";
+
+#[test]
+fn random_operations_agree_with_the_model() {
+    let seed = setting("CHATD_SEED").unwrap_or_else(rand::random);
+    let operations = setting("CHATD_OPERATIONS").unwrap_or(if cfg!(debug_assertions) {
+        4_000
+    } else {
+        20_000
+    });
+    eprintln!("CHATD_SEED={seed} CHATD_OPERATIONS={operations}");
+    let mut world = World::new(seed);
+    for number in 0..operations {
+        world.step(number);
+        if world.rng.random_range(0..40) == 0 {
+            world.resume();
+        }
+        if world.rng.random_range(0..400) == 0 {
+            world.restart();
+        }
+        if world.rng.random_range(0..200) == 0 {
+            world.ask_too_much();
+        }
+    }
+    world.restart();
+}
+
+fn setting<T: FromStr>(name: &str) -> Option<T>
+where
+    T::Err: Display,
+{
+    let text = env::var(name).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|error| panic!("{name}={text}: {error}")),
+    )
+}
+
+/// The daemon, what is connected to it, and what the model knows.
+struct World {
+    rng: StdRng,
+    daemon: Daemon,
+    data_dir: TempDir,
+    model: Model,
+    /// Asks.
+    client: Client,
+    /// Receives every event, at once.
+    watcher: Client,
+    /// Resumed some time ago and has received some events since.
+    follower: Option<Follower>,
+    /// The number of the newest event when the data was new.
+    first_seq: u64,
+    epoch: String,
+}
+
+struct Follower {
+    client: Client,
+    subscriptions: Vec<Subscription>,
+    /// It has been given every event up to this one.
+    seen: u64,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let data_dir = TempDir::new().unwrap();
+        let daemon = Daemon::on_dir(data_dir.path(), CONFIG);
+        let mut watcher = daemon.client();
+        let (first_seq, epoch) = watcher.subscribe(json!({}));
+        Self {
+            rng: StdRng::seed_from_u64(seed),
+            client: daemon.client(),
+            model: Model::default(),
+            follower: None,
+            data_dir,
+            daemon,
+            watcher,
+            first_seq,
+            epoch,
+        }
+    }
+
+    fn seq(&self) -> u64 {
+        self.model.seq().unwrap_or(self.first_seq)
+    }
+
+    /// One operation, on the daemon and on the model.
+    fn step(&mut self, number: u64) {
+        let operation = operation(&mut self.rng, &self.model);
+        let answer = self
+            .client
+            .call(operation.subclass, operation.cmd, operation.data.clone());
+        let expected = self.model.execute(
+            operation.subclass,
+            operation.cmd,
+            &operation.data,
+            &answer["data"],
+        );
+        check_answer(number, &operation, &answer, &expected);
+        for (kind, id) in std::mem::take(&mut self.model.unread) {
+            let got = self
+                .client
+                .ok(kind.subclass(), "get", json!({ kind.id_field(): id }));
+            self.model.learn(kind, &id, &got);
+        }
+        for _ in 0..self.model.pending_count() {
+            let event = self.watcher.next_event();
+            self.model.take_event(event);
+        }
+        if let Some(first) = self.model.events.first() {
+            assert_eq!(
+                first["seq"],
+                self.first_seq + 1,
+                "the first event after {}: {first}",
+                self.first_seq
+            );
+        }
+    }
+
+    /// Gives the follower what it must have by now, and sends a new one off from an event in the past.
+    fn resume(&mut self) {
+        self.finish_follower();
+        let subscriptions = self.subscriptions();
+        let seq = self.seq();
+        // Mostly from not long ago, sometimes from the very beginning.
+        let oldest = if self.rng.random_bool(0.1) {
+            self.first_seq
+        } else {
+            seq.saturating_sub(60).max(self.first_seq)
+        };
+        let since = self.rng.random_range(oldest..=seq);
+        let with_position = self.rng.random_bool(0.5);
+        let mut data = match subscriptions.as_slice() {
+            [one] => one.0.clone(),
+            several => {
+                json!({"subscriptions": several.iter().map(|one| one.0.clone()).collect::<Vec<_>>()})
+            }
+        };
+        data["since"] = json!(since);
+        if self.rng.random_bool(0.5) {
+            data["epoch"] = json!(self.epoch);
+        }
+        if with_position {
+            data["position"] = json!(true);
+        }
+        let mut client = self.daemon.client();
+        assert_eq!(client.subscribe(data), (seq, self.epoch.clone()));
+        let mut follower = Follower {
+            client,
+            subscriptions,
+            seen: since,
+        };
+        follower.catch_up(&self.model, seq);
+        if with_position {
+            let position = follower.client.next_event();
+            let is_position = position["subclass"] == "event" && position["type"] == "position";
+            assert!(
+                is_position && position["seq"] == seq,
+                "expected position {seq}, got {position}"
+            );
+        }
+        self.follower = Some(follower);
+    }
+
+    fn finish_follower(&mut self) {
+        let seq = self.seq();
+        if let Some(mut follower) = self.follower.take() {
+            follower.catch_up(&self.model, seq);
+            follower.client.no_more_events();
+        }
+    }
+
+    fn subscriptions(&mut self) -> Vec<Subscription> {
+        let conversation = operations::pick(&mut self.rng, &self.model, Kind::Conversation);
+        let user = operations::pick(&mut self.rng, &self.model, Kind::User);
+        let subscriptions = match self.rng.random_range(0..7) {
+            0 => vec![json!({})],
+            1 => vec![json!({"class": "chat", "subclass": "user", "type": "*"})],
+            2 => vec![
+                json!({"subclass": "conversation", "type": ["created_message", "deleted_message"]}),
+            ],
+            3 => vec![json!({"obj_id": conversation})],
+            4 => vec![
+                json!({"obj_id": user}),
+                json!({"obj_id": conversation, "type": "updated_message"}),
+            ],
+            5 => vec![
+                json!({"type": ["added_members", "removed_members"]}),
+                json!({"type": "removed_memebers"}),
+            ],
+            _ => vec![
+                json!({"type": "updated"}),
+                json!({}),
+                json!({"subclass": "user"}),
+            ],
+        };
+        subscriptions.into_iter().map(Subscription).collect()
+    }
+
+    /// Resumes from where nobody can: from the future, and in another log.
+    fn ask_too_much(&mut self) {
+        let seq = self.seq();
+        let mut client = self.daemon.client();
+        for data in [
+            json!({"since": seq + 1}),
+            json!({"since": seq, "epoch": "another"}),
+        ] {
+            let error = client.error("event", "subscribe", data);
+            assert_eq!(error["code"], "events_expired", "{error}");
+            assert_eq!(
+                (&error["seq"], &error["epoch"]),
+                (&json!(seq), &json!(self.epoch)),
+                "{error}"
+            );
+            assert!(error["oldest"].is_u64(), "no oldest in {error}");
+        }
+        assert_eq!(
+            client.ok("event", "get_subscriptions", json!({})),
+            json!({"subscriptions": []})
+        );
+    }
+
+    /// Ends the daemon one way or the other, starts it on the same data, and finds everything as it was.
+    fn restart(&mut self) {
+        self.finish_follower();
+        self.watcher.no_more_events();
+        if self.rng.random_bool(0.5) {
+            self.daemon.kill();
+        } else {
+            let status = self.daemon.terminate();
+            assert!(status.success(), "chatd ended with {status}");
+        }
+        self.daemon = Daemon::on_dir(self.data_dir.path(), CONFIG);
+        self.client = self.daemon.client();
+        self.watcher = self.daemon.client();
+        let seq = self.seq();
+        assert_eq!(
+            self.watcher
+                .subscribe(json!({"since": seq, "epoch": self.epoch})),
+            (seq, self.epoch.clone())
+        );
+        for kind in Kind::ALL {
+            self.compare_all(kind);
+        }
+    }
+
+    /// Reads every object of a kind, a page at a time, and compares each with the model.
+    fn compare_all(&mut self, kind: Kind) {
+        let mut found = Vec::new();
+        let mut filter = json!({});
+        loop {
+            let data = json!({"fields": "_all", "filter": filter, "size": 100, "total": false});
+            let mut page = self.client.ok(kind.subclass(), "search", data);
+            let Value::Array(rows) = page["data"].take() else {
+                panic!("no rows in a search of {kind:?}")
+            };
+            let Some(last) = rows.last() else { break };
+            filter = json!({ kind.id_field(): {"gt": last[kind.id_field()]} });
+            found.extend(rows);
+        }
+        let expected: Vec<&Value> = self.model.objects(kind).map(|(_, object)| object).collect();
+        assert_eq!(
+            found.iter().collect::<Vec<_>>(),
+            expected,
+            "every {kind:?} after a restart, and as the model has it"
+        );
+    }
+}
+
+impl Follower {
+    /// Reads the events up to number `seq` that are for it.
+    fn catch_up(&mut self, model: &Model, seq: u64) {
+        for expected in model.events_after(self.seen, &self.subscriptions) {
+            let event = self.client.next_event();
+            assert_eq!(
+                event, expected,
+                "resumed with {:?}: the left came where the right was due",
+                self.subscriptions
+            );
+        }
+        self.seen = seq;
+    }
+}
+
+fn check_answer(number: u64, operation: &Operation, answer: &Value, expected: &Expected) {
+    let context = || {
+        let Operation {
+            subclass,
+            cmd,
+            data,
+        } = operation;
+        format!(
+            "operation {number}, {subclass} {cmd} {data}\n was answered with {answer}\n not with {expected:?}"
+        )
+    };
+    match expected {
+        Expected::Data(any) => {
+            assert!(
+                answer["result"] == "ok" && any.contains(&answer["data"]),
+                "{}",
+                context()
+            );
+        }
+        Expected::Refused(refusal) => {
+            let error = &answer["data"];
+            assert_eq!(answer["result"], "error", "{}", context());
+            assert!(
+                refusal.codes.iter().any(|code| error["code"] == *code),
+                "{}",
+                context()
+            );
+            assert!(
+                refusal
+                    .field
+                    .as_ref()
+                    .is_none_or(|field| error["field"] == **field),
+                "{}",
+                context()
+            );
+            let text = error["error"].as_str().unwrap_or_default();
+            assert!(!text.is_empty(), "{}", context());
+            assert!(
+                refusal
+                    .names
+                    .as_ref()
+                    .is_none_or(|name| text.contains(name)),
+                "{}",
+                context()
+            );
+        }
+    }
+}
