@@ -105,7 +105,12 @@ impl JournalReader {
             loop {
                 match records.next_payload()? {
                     Step::End => break,
-                    Step::Broken if last && !records.anything_valid_behind(expected)? => {
+                    // What the state has applied was whole once: then it is damage, not the trace of a crash.
+                    Step::Broken
+                        if last
+                            && expected >= from_record
+                            && !records.anything_valid_behind(expected)? =>
+                    {
                         tracing::warn!(
                             path = %path.display(), offset = records.offset,
                             "the last record of the journal is torn, as after a crash; it was never acknowledged and is cut off"
@@ -114,7 +119,7 @@ impl JournalReader {
                     }
                     Step::Broken => {
                         return Err(Damage(format!(
-                            "{} is damaged at byte {}: record {expected} cannot be read, and there is more behind it; \
+                            "{} is damaged at byte {}: record {expected} cannot be read, and it was whole once; \
                              restore the file from a backup",
                             path.display(),
                             records.offset

@@ -144,6 +144,13 @@ impl Client {
         Some(String::from_utf8(line).expect("a line in UTF-8"))
     }
 
+    /// The next line, or `None` at the end of a connection that may be cut anywhere, as by kill -9.
+    pub fn read_line_or_end(&mut self) -> Option<String> {
+        let mut line = Vec::new();
+        self.reader.read_until(b'\n', &mut line).ok()?;
+        (line.pop() == Some(b'\n')).then(|| String::from_utf8(line).expect("a line in UTF-8"))
+    }
+
     /// The next line, which must come, as JSON.
     pub fn next_value(&mut self) -> Value {
         let line = self

@@ -1,0 +1,347 @@
+//! What was acknowledged survives kill -9, a lost or noisy state, and a torn journal.
+
+use crate::harness::{Client, Daemon};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+const CONFIG: &str = "[[listen]]\naddress = \"127.0.0.1:0\"\n[security]\nbcrypt_cost = 4\n";
+
+fn seed() -> u64 {
+    let given = std::env::var("CHATD_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
+    let seed = given.unwrap_or_else(|| rand::rng().random());
+    println!("CHATD_SEED={seed}");
+    seed
+}
+
+/// Every object of a kind, in order of creation.
+fn all(client: &mut Client, subclass: &str) -> Vec<Value> {
+    let mut rows = Vec::new();
+    loop {
+        let page = client.ok(
+            subclass,
+            "search",
+            json!({"fields": "_all", "size": 1000, "from": rows.len()}),
+        );
+        let page = page["data"].as_array().unwrap().clone();
+        if page.is_empty() {
+            return rows;
+        }
+        rows.extend(page);
+    }
+}
+
+fn everything(client: &mut Client) -> Vec<Vec<Value>> {
+    ["user", "conversation", "message"]
+        .map(|subclass| all(client, subclass))
+        .into()
+}
+
+/// Sends messages until the connection breaks; gives the text of each that was acknowledged, by its id.
+fn write_until_killed(
+    mut client: Client,
+    mark: &str,
+    (conversation, user): (&str, &str),
+    acknowledged: &AtomicUsize,
+) -> BTreeMap<String, String> {
+    const IN_FLIGHT: usize = 16;
+    let mut sender = client.sender();
+    let mut known = BTreeMap::new();
+    let (mut sent, mut answered) = (0, 0);
+    loop {
+        while sent < answered + IN_FLIGHT {
+            let request = json!({
+                "class": "chat", "subclass": "message", "cmd": "create", "tid": sent,
+                "data": {"conversation_id": conversation, "user_id": user, "message": format!("{mark} {sent}")},
+            });
+            if std::io::Write::write_all(&mut sender, format!("{request}\n").as_bytes()).is_err() {
+                return known;
+            }
+            sent += 1;
+        }
+        let Some(line) = client.read_line_or_end() else {
+            return known;
+        };
+        let Ok(answer) = serde_json::from_str::<Value>(&line) else {
+            return known;
+        };
+        if answer["type"] == "closed" {
+            return known;
+        }
+        assert_eq!(
+            (&answer["result"], &answer["tid"]),
+            (&json!("ok"), &json!(answered)),
+            "{answer}"
+        );
+        let id = answer["data"]["message_id"].as_str().unwrap().to_owned();
+        known.insert(id, format!("{mark} {answered}"));
+        answered += 1;
+        acknowledged.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn kill_9_under_load_loses_nothing_acknowledged() {
+    let mut random = StdRng::seed_from_u64(seed());
+    let cycles: usize = std::env::var("CHATD_CRASHES")
+        .ok()
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(50);
+    let directory = tempfile::tempdir().unwrap();
+    let mut daemon = Daemon::on_dir(directory.path(), CONFIG);
+    let mut client = daemon.client();
+    let user = client.create_user("ann@example.org");
+    let conversations: Vec<String> = (0..3)
+        .map(|number| client.create_conversation(&format!("c{number}"), &[&user]))
+        .collect();
+    let mut known = BTreeMap::new();
+    for cycle in 0..cycles {
+        let acknowledged = AtomicUsize::new(0);
+        let wanted = random.random_range(1..200);
+        std::thread::scope(|scope| {
+            let writers: Vec<_> = conversations
+                .iter()
+                .enumerate()
+                .map(|(number, conversation)| {
+                    let (client, user, acknowledged) = (daemon.client(), &user, &acknowledged);
+                    let mark = format!("{cycle}/{number}");
+                    scope.spawn(move || {
+                        write_until_killed(client, &mark, (conversation, user), acknowledged)
+                    })
+                })
+                .collect();
+            while acknowledged.load(Ordering::Relaxed) < wanted {
+                std::thread::yield_now();
+            }
+            daemon.kill();
+            for writer in writers {
+                known.extend(writer.join().unwrap());
+            }
+        });
+        daemon = Daemon::on_dir(directory.path(), CONFIG);
+    }
+    let mut client = daemon.client();
+    let stored: BTreeMap<String, String> = all(&mut client, "message")
+        .iter()
+        .map(|row| {
+            (
+                row["message_id"].as_str().unwrap().to_owned(),
+                row["message"].as_str().unwrap().to_owned(),
+            )
+        })
+        .collect();
+    for (id, text) in &known {
+        assert_eq!(
+            stored.get(id),
+            Some(text),
+            "an acknowledged message is lost or changed"
+        );
+    }
+    // Counters and timelines agree with what is stored.
+    let mut sum = 0;
+    for conversation in &conversations {
+        let filter = json!({"conversation_id": conversation});
+        let counted = client.ok("message", "search", json!({"filter": filter, "size": 0}))["total"]
+            .as_u64()
+            .unwrap();
+        // A condition on the id too makes the daemon count the rows themselves.
+        let filter = json!({"conversation_id": conversation, "message_id": {"gt": "0"}});
+        let walked = client.ok("message", "search", json!({"filter": filter, "size": 0}))["total"]
+            .as_u64()
+            .unwrap();
+        assert_eq!(counted, walked);
+        sum += counted;
+    }
+    assert_eq!(sum, stored.len() as u64);
+    assert_eq!(client.ok("server", "info", json!({}))["messages"], sum);
+    // The events are dense, and tell of exactly what is stored.
+    let newest = client.ok("event", "subscribe", json!({"since": 0}))["seq"]
+        .as_u64()
+        .unwrap();
+    let mut told = BTreeSet::new();
+    for seq in 1..=newest {
+        let event = client.next_event();
+        assert_eq!(event["seq"], seq);
+        if event["type"] == "created_message" {
+            told.insert(event["body"]["message_id"].as_str().unwrap().to_owned());
+        }
+    }
+    assert_eq!(told, stored.keys().cloned().collect());
+    println!(
+        "{cycles} crashes, {} acknowledged, {} stored, {newest} events",
+        known.len(),
+        stored.len()
+    );
+}
+
+fn fill(client: &mut Client, count: usize) -> String {
+    let user = client.create_user("ann@example.org");
+    let conversation = client.create_conversation("lunch", &[&user]);
+    for number in 0..count {
+        let data = json!({"conversation_id": conversation, "user_id": user, "message": format!("message {number}")});
+        client.request("message", "create", data);
+    }
+    for _ in 0..count {
+        let answer = client.next_value();
+        assert_eq!(answer["result"], "ok", "{answer}");
+    }
+    conversation
+}
+
+fn overwrite(path: &Path, from: usize, random: &mut StdRng) {
+    let mut bytes = fs::read(path).unwrap();
+    for byte in bytes
+        .iter_mut()
+        .skip(from)
+        .take(if from == 0 { usize::MAX } else { 4096 })
+    {
+        *byte = random.random();
+    }
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_lost_or_noisy_state_is_built_again_from_the_journal() {
+    let mut random = StdRng::seed_from_u64(seed());
+    let directory = tempfile::tempdir().unwrap();
+    let mut daemon = Daemon::on_dir(directory.path(), CONFIG);
+    fill(&mut daemon.client(), 500);
+    let before = everything(&mut daemon.client());
+    let state = directory.path().join("state");
+    let files = |state: &Path| {
+        fs::read_dir(state)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect::<Vec<_>>()
+    };
+    for damage in ["gone", "noise", "noise in the middle", "noise after a kill"] {
+        if damage == "noise after a kill" {
+            daemon.kill();
+        } else {
+            assert!(daemon.terminate().success());
+        }
+        match damage {
+            "gone" => fs::remove_dir_all(&state).unwrap(),
+            "noise in the middle" => {
+                let path = state.join("db");
+                let middle = fs::metadata(&path).unwrap().len() / 8;
+                overwrite(&path, usize::try_from(middle).unwrap(), &mut random);
+            }
+            _ => files(&state)
+                .iter()
+                .filter(|path| path.is_file())
+                .for_each(|path| overwrite(path, 0, &mut random)),
+        }
+        daemon = Daemon::on_dir(directory.path(), CONFIG);
+        assert!(
+            everything(&mut daemon.client()) == before,
+            "the data differs after: {damage}"
+        );
+    }
+}
+
+#[test]
+fn a_deletion_is_finished_after_a_crash() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut daemon = Daemon::on_dir(directory.path(), CONFIG);
+    let mut client = daemon.client();
+    let conversation = fill(&mut client, 3000);
+    let message = all(&mut client, "message")[0]["message_id"].clone();
+    client.ok(
+        "conversation",
+        "delete",
+        json!({"conversation_id": conversation}),
+    );
+    for restarted in [false, true] {
+        if restarted {
+            daemon.kill();
+            daemon = Daemon::on_dir(directory.path(), CONFIG);
+            client = daemon.client();
+        }
+        let get = json!({"conversation_id": conversation});
+        assert_eq!(
+            client.code("conversation", "get", get),
+            "conversation_not_found"
+        );
+        assert_eq!(
+            client.code("message", "get", json!({"message_id": message})),
+            "message_not_found"
+        );
+        assert_eq!(all(&mut client, "message"), Vec::<Value>::new());
+        assert_eq!(client.ok("server", "info", json!({}))["messages"], 0);
+    }
+}
+
+fn journal(directory: &Path) -> std::path::PathBuf {
+    let mut paths: Vec<_> = fs::read_dir(directory.join("journal"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    paths.sort();
+    paths.pop().unwrap()
+}
+
+/// Runs the daemon on a directory that it must refuse: its exit code, and what it says.
+fn refusal(directory: &Path) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_chatd"))
+        .args(["--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(directory)
+        .current_dir(directory)
+        .output()
+        .unwrap();
+    (
+        output.status.code(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
+}
+
+#[test]
+fn a_torn_tail_is_cut_off_and_damage_elsewhere_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut daemon = Daemon::on_dir(directory.path(), CONFIG);
+    fill(&mut daemon.client(), 100);
+    // Each of these is a record of its own, so that there is something whole behind the damage below.
+    for number in 0..20 {
+        daemon
+            .client()
+            .create_conversation(&format!("c{number}"), &[]);
+    }
+    let before = everything(&mut daemon.client());
+    daemon.kill();
+    let path = journal(directory.path());
+    let whole = fs::read(&path).unwrap();
+    for torn in [
+        &b"\x20\x01\x00\x00torn"[..],
+        &[0; 5000],
+        &whole[48..48 + 30],
+    ] {
+        fs::write(&path, [&whole, torn].concat()).unwrap();
+        daemon = Daemon::on_dir(directory.path(), CONFIG);
+        assert!(everything(&mut daemon.client()) == before);
+        daemon.kill();
+        assert_eq!(fs::read(&path).unwrap().len(), whole.len());
+    }
+    let mut damaged = whole.clone();
+    damaged[whole.len() / 2] ^= 1;
+    fs::write(&path, damaged).unwrap();
+    let (code, said) = refusal(directory.path());
+    assert_eq!(code, Some(74), "{said}");
+    assert!(said.contains(".journal is damaged at byte"), "{said}");
+}
+
+#[test]
+fn a_second_daemon_on_the_same_data_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let daemon = Daemon::on_dir(directory.path(), CONFIG);
+    let (code, said) = refusal(directory.path());
+    assert_eq!(code, Some(74), "{said}");
+    assert!(said.contains("in use by another chatd"), "{said}");
+    daemon.client().ok("session", "ping", json!({}));
+}
