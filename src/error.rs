@@ -60,6 +60,8 @@ codes! {
     MessageNotFound = "message_not_found",
     /// No such session.
     SessionNotFound = "session_not_found",
+    /// No such token, or another user's.
+    TokenNotFound = "token_not_found",
     /// The login is another user's, whatever its case.
     LoginTaken = "login_taken",
     /// The nonce was used with another text.

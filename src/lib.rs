@@ -19,14 +19,19 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod audit;
 pub mod auth;
 pub mod command;
 pub mod config;
+pub mod counters;
 pub mod error;
 pub mod hub;
 pub mod limits;
 pub mod model;
+pub mod registry;
 pub mod server;
 pub mod session;
 pub mod store;
+pub mod throttle;
+pub mod tls;
 pub mod wire;

@@ -23,8 +23,26 @@ pub const OPAQUE_MAX_BYTES: usize = 256;
 pub const USER_IDS_MAX: usize = 1000;
 /// Members that `conversation get` and search rows list; larger conversations leave the list out.
 pub const MEMBERS_SHOWN_MAX: u64 = 1000;
-/// Subscriptions of one connection.
-pub const SUBSCRIPTIONS_MAX: usize = 10_000;
+/// Seconds' worth of requests or bytes that may come at once.
+pub const BURST_SECONDS: u32 = 5;
+/// How many times the failed logins of one account from one address an address may have with any accounts.
+pub const FAILED_LOGINS_PER_ADDRESS: u32 = 5;
+/// Addresses and accounts whose failed logins are remembered.
+pub const FAILED_LOGINS_MAX_ENTRIES: usize = 100_000;
+/// Passwords of strangers that are being verified or wait for it.
+pub const LOGINS_MAX_WAITING: usize = 8;
+/// Passwords, of strangers whose addresses have failed lately, that are being verified or wait for it.
+pub const SUSPICIOUS_LOGINS_MAX_WAITING: usize = 2;
+/// Descriptors that are kept back from connections: for the store's files, and for refusing politely.
+pub const KEPT_DESCRIPTORS: usize = 32;
+/// Milliseconds between two notes of a token's use.
+pub const TOKEN_USE_NOTED_MS: u64 = 60_000;
+/// Milliseconds that a connection which is closed has to take what waits for it.
+pub const CLOSE_GRACE_MS: u64 = 900;
+/// Seconds that connections have to take what waits for them when the daemon stops.
+pub const SHUTDOWN_FLUSH_SECONDS: u64 = 2;
+/// Tokens of one user.
+pub const TOKENS_MAX: usize = 100;
 
 /// The largest `max_message_bytes` that may be configured: what the store can hold in one row.
 pub const MESSAGE_CEILING_BYTES: usize = 96 * 1024;
@@ -70,6 +88,20 @@ pub struct Limits {
     pub stalled_seconds: u64,
     /// Connections in total.
     pub max_connections: usize,
+    /// Connections of login listeners from one address (IPv6: from one network of 64 bits).
+    pub max_connections_per_address: usize,
+    /// Connections of login listeners on which nobody is logged in.
+    pub max_connections_not_logged_in: usize,
+    /// Subscriptions of one connection.
+    pub max_subscriptions: usize,
+    /// Requests a second of one connection of a login listener; five seconds' worth may come at once.
+    pub requests_per_second: u32,
+    /// Requests a second from one address on login listeners.
+    pub requests_per_second_per_address: u32,
+    /// Bytes of requests a second of one connection of a login listener.
+    pub bytes_per_second: u32,
+    /// Bytes of requests a second from one address on login listeners.
+    pub bytes_per_second_per_address: u32,
     /// Seconds that one search may take.
     pub search_seconds: u64,
 }
@@ -83,6 +115,13 @@ impl Default for Limits {
             max_pending_bytes: 1_048_576,
             stalled_seconds: 300,
             max_connections: 10_000,
+            max_connections_per_address: 100,
+            max_connections_not_logged_in: 1000,
+            max_subscriptions: 10_000,
+            requests_per_second: 200,
+            requests_per_second_per_address: 2000,
+            bytes_per_second: 1_048_576,
+            bytes_per_second_per_address: 8_388_608,
             search_seconds: 2,
         }
     }

@@ -1,8 +1,9 @@
 //! The command line of chatd.
 
-use chatd::config::{Config, LogFormat, Overrides};
+use chatd::config::{Address, Config, LogFormat, Overrides};
 use chatd::model::Clock;
 use chatd::server::{Server, StartError};
+use chatd::tls::Tls;
 use clap::Parser;
 use std::fmt::Display;
 use std::io::Write;
@@ -37,6 +38,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    forbid_core_dumps();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) if error.use_stderr() => {
@@ -70,6 +72,14 @@ fn main() -> ExitCode {
     if let Err(error) = start_log(&config) {
         return fail(EXIT_CONFIG, error);
     }
+    if let Err(error) = config
+        .listen
+        .iter()
+        .flat_map(|listen| &listen.tls)
+        .try_for_each(|files| Tls::load(files).map(drop))
+    {
+        return fail(EXIT_CONFIG, error);
+    }
     if arguments.check_config {
         say(format_args!(
             "{} is in order",
@@ -95,14 +105,13 @@ fn main() -> ExitCode {
 }
 
 async fn run(config: &Config) -> ExitCode {
-    let (mut terminate, mut interrupt) = match (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    ) {
-        (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
-        (Err(error), _) | (_, Err(error)) => {
-            return fail(EXIT_STORAGE, format!("signals cannot be heard: {error}"));
-        }
+    let signals = [
+        SignalKind::terminate(),
+        SignalKind::interrupt(),
+        SignalKind::hangup(),
+    ];
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hang_up)) = signals.map(signal).into() else {
+        return fail(EXIT_STORAGE, "signals cannot be heard");
     };
     let server = match Server::start(config, Clock::system()).await {
         Ok(server) => server,
@@ -115,29 +124,50 @@ async fn run(config: &Config) -> ExitCode {
         env!("CARGO_PKG_VERSION"),
         config.data_dir.display()
     ));
-    for address in server.addresses() {
-        say(format_args!("listening on {address} access=trusted"));
-    }
-    if let Some(address) = server.addresses().next() {
-        let to = match address {
-            chatd::config::Address::Tcp(address) => format!("{} {}", address.ip(), address.port()),
-            chatd::config::Address::Unix(path) => format!("-U {}", path.display()),
-        };
+    for (address, access, _) in server.listeners() {
         say(format_args!(
-            "try: echo '{{\"class\":\"chat\",\"subclass\":\"server\",\"cmd\":\"info\",\"tid\":1}}' | nc -N {to}"
+            "listening on {address} access={}",
+            access.as_str()
         ));
     }
+    if let Some((address, _, tls)) = server.listeners().next() {
+        let to = match address {
+            Address::Tcp(address) if tls => {
+                format!("openssl s_client -quiet -no_ign_eof -connect {address}")
+            }
+            Address::Tcp(address) => format!("nc -N {} {}", address.ip(), address.port()),
+            Address::Unix(path) => format!("nc -N -U {}", path.display()),
+        };
+        say(format_args!(
+            "try: echo '{{\"class\":\"chat\",\"subclass\":\"server\",\"cmd\":\"info\",\"tid\":1}}' | {to}"
+        ));
+    }
+    let reloader = server.reloader();
     server
         .run(async {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => break,
+                    _ = interrupt.recv() => break,
+                    _ = hang_up.recv() => reloader.reload(),
+                }
             }
             tracing::info!("stopping");
         })
         .await;
     tracing::info!("stopped");
     ExitCode::SUCCESS
+}
+
+/// Keeps passwords and hashes that are in memory from reaching a core dump, or another process of the same user.
+fn forbid_core_dumps() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    let _ = setrlimit(Resource::Core, none);
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
 fn start_log(config: &Config) -> Result<(), String> {

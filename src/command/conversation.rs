@@ -99,7 +99,7 @@ impl Command for Update {
     const ANSWER: &'static str = "";
     const EVENT: Option<&'static str> = Some("conversation updated, obj_id: the conversation");
     const EXAMPLE: &'static str = r#"{"conversation_id":"01k9conv00001","name":"dinner"}"#;
-    const ERRORS: &'static [Code] = &[Code::ConversationNotFound];
+    const ERRORS: &'static [Code] = &[Code::ConversationNotFound, Code::Forbidden];
 
     fn run(self, context: &Context<'_>) -> Result<Step, Error> {
         let Self {
@@ -130,11 +130,12 @@ impl Command for Delete {
     const SUBCLASS: Subclass = Subclass::Conversation;
     const NAME: &'static str = "delete";
     const ACCESS: Access = Access::Users;
+    const AUDIT: bool = true;
     const HELP: &'static str = "Deletes a conversation with its messages and memberships.";
     const ANSWER: &'static str = "";
     const EVENT: Option<&'static str> = Some("conversation deleted, obj_id: the conversation");
     const EXAMPLE: &'static str = r#"{"conversation_id":"01k9conv00001"}"#;
-    const ERRORS: &'static [Code] = &[Code::ConversationNotFound];
+    const ERRORS: &'static [Code] = &[Code::ConversationNotFound, Code::Forbidden];
 
     fn run(self, context: &Context<'_>) -> Result<Step, Error> {
         Ok(apply(
@@ -200,7 +201,11 @@ impl Command for RemoveMembers {
     );
     const EXAMPLE: &'static str =
         r#"{"conversation_id":"01k9conv00001","user_ids":["01k9user00002"]}"#;
-    const ERRORS: &'static [Code] = &[Code::ConversationNotFound, Code::UserNotFound];
+    const ERRORS: &'static [Code] = &[
+        Code::ConversationNotFound,
+        Code::UserNotFound,
+        Code::Forbidden,
+    ];
 
     fn run(self, context: &Context<'_>) -> Result<Step, Error> {
         Ok(apply(

@@ -4,7 +4,7 @@ use super::fields::{Body, FieldType, Opaque, fields, list, string, wrong};
 use super::{Access, Command, Context, Step, Subscribe};
 use crate::error::{Code, Error};
 use crate::hub::{ANY, Subscription};
-use crate::limits::{Limits, OPAQUE_MAX_BYTES, SUBSCRIPTIONS_MAX};
+use crate::limits::{Limits, OPAQUE_MAX_BYTES};
 use crate::model::{ConversationId, CustomType, EventType, Given, Seq, Subclass};
 use crate::wire::parse_object;
 use serde_json::value::RawValue;
@@ -190,7 +190,7 @@ impl Command for SubscribeCommand {
     const EXAMPLE: &'static str = r#"{"subclass":"conversation","obj_id":"01k9conv00001"}"#;
     const ERRORS: &'static [Code] = &[Code::EventsExpired, Code::TooManySubscriptions];
 
-    fn run(self, _: &Context<'_>) -> Result<Step, Error> {
+    fn run(self, context: &Context<'_>) -> Result<Step, Error> {
         let single = self.class.is_some()
             || self.subclass.is_some()
             || self.r#type.is_some()
@@ -211,8 +211,8 @@ impl Command for SubscribeCommand {
                 pattern.subscriptions().collect()
             }
         };
-        if subscriptions.len() > SUBSCRIPTIONS_MAX {
-            return Err(too_many_subscriptions());
+        if subscriptions.len() > context.limits.max_subscriptions {
+            return Err(too_many_subscriptions(context.limits));
         }
         Ok(Step::Subscribe(Subscribe {
             subscriptions,
@@ -225,9 +225,10 @@ impl Command for SubscribeCommand {
 
 /// The refusal of a subscription too many.
 #[must_use]
-pub fn too_many_subscriptions() -> Error {
+pub fn too_many_subscriptions(limits: &Limits) -> Error {
     let text = format!(
-        "a connection may have at most {SUBSCRIPTIONS_MAX} subscriptions; subscribe to more at once with \"*\""
+        "a connection may have at most {} subscriptions; subscribe to more at once with \"*\"",
+        limits.max_subscriptions
     );
     Error::new(Code::TooManySubscriptions, text)
 }

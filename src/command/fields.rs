@@ -5,7 +5,8 @@ use crate::limits::{
     EVENT_TYPE_MAX_BYTES, Limits, OPAQUE_MAX_BYTES, PASSWORD_MAX_BYTES, USER_IDS_MAX,
 };
 use crate::model::{
-    ConversationId, CustomType, Given, Id, MessageId, MessageText, Password, Role, Text, UserId,
+    ConversationId, CustomType, Given, Id, MessageId, MessageText, Password, Role, Text, Token,
+    TokenId, UserId,
 };
 use crate::store::Patch;
 use serde_json::value::RawValue;
@@ -230,6 +231,20 @@ impl FieldType for Password {
     }
 }
 
+/// A token as it was presented; one that cannot be a token is a wrong one.
+pub struct Presented(pub Option<Token>);
+
+impl FieldType for Presented {
+    fn describe(_: &Limits) -> String {
+        "a token, cht_…".to_owned()
+    }
+
+    fn parse(raw: &RawValue, limits: &Limits) -> Result<Self, Error> {
+        let Opaque(text) = Opaque::parse(raw, limits)?;
+        Ok(Self(Token::parse(&text)))
+    }
+}
+
 impl FieldType for CustomType {
     fn describe(_: &Limits) -> String {
         format!(
@@ -279,7 +294,7 @@ macro_rules! id_fields {
     )+};
 }
 
-id_fields! { UserId ConversationId MessageId }
+id_fields! { UserId ConversationId MessageId TokenId Id }
 
 impl FieldType for Vec<Given<UserId>> {
     fn describe(_: &Limits) -> String {

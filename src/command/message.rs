@@ -36,13 +36,14 @@ impl Command for Create {
         Code::ConversationNotFound,
         Code::UserNotFound,
         Code::NonceReused,
+        Code::Forbidden,
     ];
 
     fn run(self, context: &Context<'_>) -> Result<Step, Error> {
         let user = match (self.user_id, context.by) {
             (Some(user), _) => user,
             (None, Principal::User(user)) => Given::Id(user),
-            (None, Principal::Trusted) => {
+            (None, Principal::Trusted | Principal::Nobody) => {
                 return Err(
                     Error::new(Code::MissingField, "user_id is missing: who writes this?")
                         .field("user_id"),
@@ -106,7 +107,7 @@ impl Command for Update {
     const EVENT: Option<&'static str> =
         Some("conversation updated_message, obj_id: the conversation, body: the message");
     const EXAMPLE: &'static str = r#"{"conversation_id":"01k9conv00001","message_id":"01k9mess00001","message":"hello, all"}"#;
-    const ERRORS: &'static [Code] = &[Code::MessageNotFound];
+    const ERRORS: &'static [Code] = &[Code::MessageNotFound, Code::Forbidden];
 
     fn run(self, context: &Context<'_>) -> Result<Step, Error> {
         let Self {
@@ -145,7 +146,7 @@ impl Command for Delete {
         Some("conversation deleted_message, obj_id: the conversation, body: message_id");
     const EXAMPLE: &'static str =
         r#"{"conversation_id":"01k9conv00001","message_id":"01k9mess00001"}"#;
-    const ERRORS: &'static [Code] = &[Code::MessageNotFound];
+    const ERRORS: &'static [Code] = &[Code::MessageNotFound, Code::Forbidden];
 
     fn run(self, context: &Context<'_>) -> Result<Step, Error> {
         let Self {

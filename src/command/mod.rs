@@ -18,11 +18,13 @@ mod user;
 
 pub use event::too_many_subscriptions;
 pub use reference::reference;
+pub use session::Credentials;
 
+use crate::counters::Counters;
 use crate::error::{Code, Error, excerpt};
 use crate::hub::Subscription;
 use crate::limits::Limits;
-use crate::model::{ConversationId, CustomType, Given, Password, PasswordHash, Seq, Subclass};
+use crate::model::{ConversationId, CustomType, Given, Id, Password, PasswordHash, Seq, Subclass};
 use crate::store::{Answer, Counts, Operation, Principal, Query};
 use crate::wire::{Object, parse_object};
 use bytes::Bytes;
@@ -37,6 +39,10 @@ pub enum Access {
     Everyone,
     /// Users that logged in, and trusted connections.
     Users,
+    /// Admins that logged in, and trusted connections.
+    Admins,
+    /// Admins and trusted connections; and, where `registration` is open, whoever is not logged in.
+    Registration,
 }
 
 impl Access {
@@ -46,39 +52,28 @@ impl Access {
         match self {
             Self::Everyone => "everyone",
             Self::Users => "users and trusted connections",
+            Self::Admins => "admins and trusted connections",
+            Self::Registration => {
+                "admins and trusted connections, and before a login where registration is open"
+            }
         }
     }
 }
 
 /// What a command sees of the connection and the server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy)]
 pub struct Context<'a> {
     /// For whom.
     pub by: Principal,
     /// The configured limits.
     pub limits: &'a Limits,
-    /// The connection, as `session get` shows it.
-    pub session: &'a SessionInfo,
     /// The server, as `server info` shows it.
-    pub server: ServerInfo,
-}
-
-/// A connection as `session get` shows it.
-#[derive(Clone, Debug, Serialize)]
-pub struct SessionInfo {
-    /// Its id.
-    pub session_id: crate::model::Id,
-    /// `"trusted"`.
-    pub access: &'static str,
-    /// Where it comes from.
-    pub remote: String,
-    /// When it was accepted, in milliseconds.
-    pub connected_time: u64,
+    pub server: &'a dyn Fn() -> ServerInfo<'a>,
 }
 
 /// The server as `server info` shows it.
 #[derive(Clone, Debug)]
-pub struct ServerInfo {
+pub struct ServerInfo<'a> {
     /// Seconds since it was started.
     pub uptime_seconds: u64,
     /// Open connections.
@@ -86,7 +81,9 @@ pub struct ServerInfo {
     /// The newest event's number.
     pub seq: Seq,
     /// Which log it counts in.
-    pub epoch: crate::model::Id,
+    pub epoch: Id,
+    /// How often something was refused.
+    pub counters: &'a Counters,
 }
 
 /// What a command wants done; the session does it.
@@ -99,8 +96,18 @@ pub enum Step {
     Hash(Password, Box<dyn FnOnce(PasswordHash) -> Operation + Send>),
     /// Answer with what a query finds.
     Read(Query),
-    /// Answer with the counts, made into data.
-    Count(Box<dyn FnOnce(Counts) -> Bytes + Send>),
+    /// Answer with the counts, made into data; there are none for those who may not know them.
+    Count(Box<dyn FnOnce(Option<Counts>) -> Bytes + Send>),
+    /// Log in.
+    Login(Credentials),
+    /// Log out.
+    Logout,
+    /// Answer with the connection's session.
+    ShowSession,
+    /// Answer with every session.
+    ListSessions,
+    /// Close the connection of a session.
+    StopSession(Given<Id>),
     /// Subscribe.
     Subscribe(Subscribe),
     /// Unsubscribe.
@@ -152,6 +159,8 @@ pub trait Command: Fields {
     const HELP: &'static str;
     /// The fields of its answer.
     const ANSWER: &'static str;
+    /// Whether each use of it has a line in the audit log.
+    const AUDIT: bool = false;
     /// The event that it causes, if any: subclass, type, body.
     const EVENT: Option<&'static str> = None;
     /// An example of its `data`.
@@ -171,6 +180,8 @@ pub struct Row {
     pub name: &'static str,
     /// Who may use it.
     pub access: Access,
+    /// Whether each use of it has a line in the audit log.
+    pub audit: bool,
     help: &'static str,
     answer: &'static str,
     event: Option<&'static str>,
@@ -185,6 +196,7 @@ const fn row<C: Command>() -> Row {
         subclass: C::SUBCLASS,
         name: C::NAME,
         access: C::ACCESS,
+        audit: C::AUDIT,
         help: C::HELP,
         answer: C::ANSWER,
         event: C::EVENT,
@@ -219,13 +231,26 @@ pub static TABLE: &[Row] = &[
     row::<event::Unsubscribe>(),
     row::<event::GetSubscriptions>(),
     row::<event::Send>(),
+    row::<session::Login>(),
+    row::<session::Logout>(),
     row::<session::Get>(),
     row::<session::Ping>(),
+    row::<session::TokenCreate>(),
+    row::<session::TokenList>(),
+    row::<session::TokenDelete>(),
+    row::<session::List>(),
+    row::<session::Stop>(),
     row::<server::Info>(),
     row::<server::Help>(),
 ];
 
 impl Row {
+    /// Subclass and name, as the audit log names what was done.
+    #[must_use]
+    pub fn event(&self) -> String {
+        format!("{} {}", self.subclass.as_str(), self.name)
+    }
+
     /// The example as a whole request.
     #[must_use]
     pub fn example_line(&self) -> String {
@@ -299,7 +324,7 @@ impl Answer {
     pub fn into_data(self) -> Bytes {
         match self {
             Self::Json(json) => json,
-            Self::Counts(_) | Self::Reachable(_) => Bytes::from_static(b"{}"),
+            _ => Bytes::from_static(b"{}"),
         }
     }
 }

@@ -5,8 +5,10 @@ use super::reference::describe;
 use super::{Access, Command, Context, Step, TABLE, data, find};
 use crate::error::{Code, Error};
 use crate::model::{Id, Seq, Subclass};
+use crate::store::Principal;
 use bytes::Bytes;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// The version of the protocol.
 const PROTOCOL: u32 = 1;
@@ -21,38 +23,64 @@ impl Command for Info {
     const NAME: &'static str = "info";
     const ACCESS: Access = Access::Everyone;
     const HELP: &'static str = "Says what this server is, how much it holds, and its limits.";
-    const ANSWER: &'static str = "version, protocol, uptime_seconds, users, conversations, messages, connections, seq, epoch, limits";
+    const ANSWER: &'static str = "version, protocol, uptime_seconds, users, conversations, messages, connections, seq, epoch, limits, counters. A user is not told how much there is; a stranger only protocol and limits";
     const EXAMPLE: &'static str = "{}";
 
     fn run(self, context: &Context<'_>) -> Result<Step, Error> {
-        #[derive(Serialize)]
-        struct Shown {
-            version: &'static str,
-            protocol: u32,
-            uptime_seconds: u64,
-            #[serde(flatten)]
-            counts: crate::store::Counts,
-            connections: usize,
-            seq: Seq,
-            epoch: Id,
-            limits: crate::limits::Limits,
-        }
-        let server = context.server.clone();
         let limits = context.limits.clone();
+        let mut shown = Shown {
+            protocol: PROTOCOL,
+            limits,
+            about: None,
+            counts: None,
+        };
+        if context.by == Principal::Nobody {
+            return data(&shown).map(Step::Answer);
+        }
+        let server = (context.server)();
+        shown.about = Some(About {
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_seconds: server.uptime_seconds,
+            seq: server.seq,
+            epoch: server.epoch,
+        });
+        let (connections, counters) = (server.connections, server.counters.all());
         Ok(Step::Count(Box::new(move |counts| {
-            let shown = Shown {
-                version: env!("CARGO_PKG_VERSION"),
-                protocol: PROTOCOL,
-                uptime_seconds: server.uptime_seconds,
+            shown.counts = counts.map(|counts| Counted {
                 counts,
-                connections: server.connections,
-                seq: server.seq,
-                epoch: server.epoch,
-                limits,
-            };
+                connections,
+                counters: counters.into_iter().collect(),
+            });
             data(&shown).unwrap_or_else(|_| Bytes::from_static(b"{}"))
         })))
     }
+}
+
+/// What `server info` shows: to strangers, to users, and to those who may know everything.
+#[derive(Serialize)]
+struct Shown {
+    protocol: u32,
+    #[serde(flatten)]
+    about: Option<About>,
+    #[serde(flatten)]
+    counts: Option<Counted>,
+    limits: crate::limits::Limits,
+}
+
+#[derive(Serialize)]
+struct About {
+    version: &'static str,
+    uptime_seconds: u64,
+    seq: Seq,
+    epoch: Id,
+}
+
+#[derive(Serialize)]
+struct Counted {
+    #[serde(flatten)]
+    counts: crate::store::Counts,
+    connections: usize,
+    counters: BTreeMap<&'static str, u64>,
 }
 
 fields! {

@@ -1,12 +1,83 @@
 //! The commands of subclass `session` (protocol.md, 7).
 
-use super::fields::{FieldSpec, fields};
-use super::{Access, Command, Context, Fields, Step, data};
-use crate::error::Error;
+use super::fields::{FieldSpec, Presented, fields};
+use super::{Access, Command, Context, Fields, Step};
+use crate::error::{Code, Error};
 use crate::limits::Limits;
-use crate::model::Subclass;
+use crate::model::{
+    Given, Id, Login as LoginText, Name, Password, Subclass, Token, TokenId, UserId,
+};
+use crate::store::{Change, Operation, Query};
 use crate::wire::Object;
 use bytes::Bytes;
+
+/// What somebody logs in with.
+#[derive(Debug)]
+pub enum Credentials {
+    /// A login and its password.
+    Password(LoginText, Password),
+    /// A token; one that cannot be a token is none.
+    Token(Option<Token>),
+}
+
+fields! {
+    /// `session login`.
+    Login {
+        /// The login, whatever its case.
+        login: Option<LoginText>,
+        /// Its password.
+        password: Option<Password>,
+        /// A token, instead of login and password.
+        token: Option<Presented>,
+    }
+}
+
+impl Command for Login {
+    const SUBCLASS: Subclass = Subclass::Session;
+    const NAME: &'static str = "login";
+    const ACCESS: Access = Access::Everyone;
+    const HELP: &'static str = "Logs the connection in: from now on it acts as this user, with its rights. Ends the session before, and its subscriptions.";
+    const ANSWER: &'static str = "session_id, user_id";
+    const EXAMPLE: &'static str = r#"{"login":"ann@example.org","password":"s3cret"}"#;
+    const ERRORS: &'static [Code] = &[Code::LoginFailed, Code::RateLimited];
+
+    fn run(self, _: &Context<'_>) -> Result<Step, Error> {
+        let missing = |field: &'static str| {
+            let text = format!("{field} is missing; log in with login and password, or with token");
+            Err(Error::new(Code::MissingField, text).field(field))
+        };
+        match (self.login, self.password, self.token) {
+            (None, None, Some(Presented(token))) => Ok(Step::Login(Credentials::Token(token))),
+            (_, _, Some(_)) => Err(Error::invalid(
+                "token",
+                "token stands instead of login and password, not beside them",
+            )),
+            (Some(login), Some(password), None) => {
+                Ok(Step::Login(Credentials::Password(login, password)))
+            }
+            (None, _, None) => missing("login"),
+            (Some(_), None, None) => missing("password"),
+        }
+    }
+}
+
+fields! {
+    /// `session logout`.
+    Logout {}
+}
+
+impl Command for Logout {
+    const SUBCLASS: Subclass = Subclass::Session;
+    const NAME: &'static str = "logout";
+    const ACCESS: Access = Access::Everyone;
+    const HELP: &'static str = "Ends the session and its subscriptions; the connection stays.";
+    const ANSWER: &'static str = "";
+    const EXAMPLE: &'static str = "{}";
+
+    fn run(self, _: &Context<'_>) -> Result<Step, Error> {
+        Ok(Step::Logout)
+    }
+}
 
 fields! {
     /// `session get`.
@@ -21,8 +92,8 @@ impl Command for Get {
     const ANSWER: &'static str = "session_id, user_id, login, role, access, remote, connected_time";
     const EXAMPLE: &'static str = "{}";
 
-    fn run(self, context: &Context<'_>) -> Result<Step, Error> {
-        data(context.session).map(Step::Answer)
+    fn run(self, _: &Context<'_>) -> Result<Step, Error> {
+        Ok(Step::ShowSession)
     }
 }
 
@@ -54,5 +125,136 @@ impl Command for Ping {
 
     fn run(self, _: &Context<'_>) -> Result<Step, Error> {
         Ok(Step::Answer(self.0))
+    }
+}
+
+fields! {
+    /// `session token_create`.
+    TokenCreate {
+        /// What it is for.
+        name: Name,
+        /// When it expires, in milliseconds since the Unix epoch; never, if left out.
+        expires_time: Option<u64>,
+        /// Whose it is to be; an admin's or a trusted connection's to say.
+        user_id: Option<Given<UserId>>,
+    }
+}
+
+impl Command for TokenCreate {
+    const SUBCLASS: Subclass = Subclass::Session;
+    const NAME: &'static str = "token_create";
+    const ACCESS: Access = Access::Users;
+    const AUDIT: bool = true;
+    const HELP: &'static str = "Creates a token that a bot or script logs in with instead of a password. It is shown in this answer and never again.";
+    const ANSWER: &'static str = "token_id, token";
+    const EXAMPLE: &'static str = r#"{"name":"backup","user_id":"01k9user00001"}"#;
+    const ERRORS: &'static [Code] = &[Code::UserNotFound, Code::Forbidden];
+
+    fn run(self, context: &Context<'_>) -> Result<Step, Error> {
+        let token = Token::random().map_err(|error| {
+            tracing::error!(%error, "there are no random numbers");
+            Error::internal()
+        })?;
+        Ok(Step::Apply(Operation {
+            by: context.by,
+            change: Change::CreateToken {
+                user: self.user_id,
+                name: self.name,
+                expires_time: self.expires_time,
+                token,
+            },
+        }))
+    }
+}
+
+fields! {
+    /// `session token_list`.
+    TokenList {
+        /// Whose; an admin's or a trusted connection's to say.
+        user_id: Option<Given<UserId>>,
+    }
+}
+
+impl Command for TokenList {
+    const SUBCLASS: Subclass = Subclass::Session;
+    const NAME: &'static str = "token_list";
+    const ACCESS: Access = Access::Users;
+    const HELP: &'static str = "Lists the tokens of a user, without the tokens themselves.";
+    const ANSWER: &'static str = "tokens: a list of token_id, name, created_time, expires_time, last_used_time (noted once a minute)";
+    const EXAMPLE: &'static str = r#"{"user_id":"01k9user00001"}"#;
+    const ERRORS: &'static [Code] = &[Code::UserNotFound, Code::Forbidden];
+
+    fn run(self, _: &Context<'_>) -> Result<Step, Error> {
+        Ok(Step::Read(Query::Tokens(self.user_id)))
+    }
+}
+
+fields! {
+    /// `session token_delete`.
+    TokenDelete {
+        /// The token.
+        token_id: Given<TokenId>,
+    }
+}
+
+impl Command for TokenDelete {
+    const SUBCLASS: Subclass = Subclass::Session;
+    const NAME: &'static str = "token_delete";
+    const ACCESS: Access = Access::Users;
+    const AUDIT: bool = true;
+    const HELP: &'static str = "Deletes a token, and ends the sessions that logged in with it.";
+    const ANSWER: &'static str = "";
+    const EXAMPLE: &'static str = r#"{"token_id":"01k9token0001"}"#;
+    const ERRORS: &'static [Code] = &[Code::TokenNotFound];
+
+    fn run(self, context: &Context<'_>) -> Result<Step, Error> {
+        Ok(Step::Apply(Operation {
+            by: context.by,
+            change: Change::DeleteToken {
+                token: self.token_id,
+            },
+        }))
+    }
+}
+
+fields! {
+    /// `session list`.
+    List {}
+}
+
+impl Command for List {
+    const SUBCLASS: Subclass = Subclass::Session;
+    const NAME: &'static str = "list";
+    const ACCESS: Access = Access::Admins;
+    const HELP: &'static str = "Lists the sessions: every connection, and who is logged in on it.";
+    const ANSWER: &'static str =
+        "sessions: a list of session_id, user_id, login, access, remote, connected_time";
+    const EXAMPLE: &'static str = "{}";
+
+    fn run(self, _: &Context<'_>) -> Result<Step, Error> {
+        Ok(Step::ListSessions)
+    }
+}
+
+fields! {
+    /// `session stop`.
+    Stop {
+        /// The session.
+        session_id: Given<Id>,
+    }
+}
+
+impl Command for Stop {
+    const SUBCLASS: Subclass = Subclass::Session;
+    const NAME: &'static str = "stop";
+    const ACCESS: Access = Access::Admins;
+    const AUDIT: bool = true;
+    const HELP: &'static str = "Ends a session and closes its connection.";
+    const ANSWER: &'static str = "";
+    const EXAMPLE: &'static str = r#"{"session_id":"01k9sess00001"}"#;
+    const ERRORS: &'static [Code] = &[Code::SessionNotFound];
+
+    fn run(self, _: &Context<'_>) -> Result<Step, Error> {
+        Ok(Step::StopSession(self.session_id))
     }
 }

@@ -26,12 +26,13 @@ fields! {
 impl Command for Create {
     const SUBCLASS: Subclass = Subclass::User;
     const NAME: &'static str = "create";
-    const ACCESS: Access = Access::Users;
-    const HELP: &'static str = "Creates a user.";
+    const ACCESS: Access = Access::Registration;
+    const AUDIT: bool = true;
+    const HELP: &'static str = "Creates a user. Before a login it logs the connection in as the new user; a role cannot be named there.";
     const ANSWER: &'static str = "user_id";
     const EVENT: Option<&'static str> = Some("user created, obj_id: the user");
     const EXAMPLE: &'static str = r#"{"login":"ann@example.org","name":"Ann","password":"s3cret"}"#;
-    const ERRORS: &'static [Code] = &[Code::LoginTaken];
+    const ERRORS: &'static [Code] = &[Code::LoginTaken, Code::RateLimited];
 
     fn run(self, context: &Context<'_>) -> Result<Step, Error> {
         let by = context.by;
@@ -98,12 +99,12 @@ impl Command for Update {
     const SUBCLASS: Subclass = Subclass::User;
     const NAME: &'static str = "update";
     const ACCESS: Access = Access::Users;
-    const HELP: &'static str =
-        "Changes the fields of a user that are named. Naming none changes nothing.";
+    const AUDIT: bool = true;
+    const HELP: &'static str = "Changes the fields of a user that are named. Naming none changes nothing. A new password ends the user's other sessions.";
     const ANSWER: &'static str = "";
     const EVENT: Option<&'static str> = Some("user updated, obj_id: the user");
     const EXAMPLE: &'static str = r#"{"user_id":"01k9user00001","surname":"Archer"}"#;
-    const ERRORS: &'static [Code] = &[Code::UserNotFound];
+    const ERRORS: &'static [Code] = &[Code::UserNotFound, Code::Forbidden, Code::RateLimited];
 
     fn run(self, context: &Context<'_>) -> Result<Step, Error> {
         let by = context.by;
@@ -143,13 +144,14 @@ impl Command for Delete {
     const SUBCLASS: Subclass = Subclass::User;
     const NAME: &'static str = "delete";
     const ACCESS: Access = Access::Users;
-    const HELP: &'static str = "Deletes a user: takes it out of every conversation and frees its login. Its messages stay.";
+    const AUDIT: bool = true;
+    const HELP: &'static str = "Deletes a user: takes it out of every conversation and frees its login, deletes its tokens and ends its sessions. Its messages stay.";
     const ANSWER: &'static str = "";
     const EVENT: Option<&'static str> = Some(
         "user deleted, obj_id: the user; before it, conversation removed_memebers for each of its conversations",
     );
     const EXAMPLE: &'static str = r#"{"user_id":"01k9user00001"}"#;
-    const ERRORS: &'static [Code] = &[Code::UserNotFound];
+    const ERRORS: &'static [Code] = &[Code::UserNotFound, Code::Forbidden];
 
     fn run(self, context: &Context<'_>) -> Result<Step, Error> {
         Ok(Step::Apply(Operation {

@@ -110,13 +110,25 @@ impl EventType {
     }
 }
 
-/// Who besides a conversation's members is concerned by an event: whom it adds, and whom it lets see this one last.
+/// Whose sight an event changes.
+///
+/// That of a conversation: the members that it adds, and those that it lets see this event as the last one. That of a
+/// user: the user itself, where the event makes it an admin (added), or one no more (removed).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Audience {
-    /// Users that are members from this event on.
+    /// Users that are members, or an admin, from this event on.
     pub added: Vec<UserId>,
-    /// Users whose membership this event ends.
+    /// Users whose membership, or being an admin, this event ends.
     pub removed: Vec<UserId>,
+}
+
+/// Which conversations a user may see.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sight {
+    /// All of them: it is an admin.
+    pub everything: bool,
+    /// Those that it is a member of.
+    pub conversations: Vec<Id>,
 }
 
 /// A committed event.

@@ -135,6 +135,8 @@ id_types! {
     ConversationId;
     /// A message's id.
     MessageId;
+    /// A session token's id.
+    TokenId;
 }
 
 /// Makes ids that never repeat and never run backwards, whatever the clock does.

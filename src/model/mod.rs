@@ -9,16 +9,18 @@ mod id;
 mod object;
 mod search;
 mod text;
+mod token;
 mod value;
 
 pub use clock::Clock;
-pub use event::{Audience, Event, EventType, Seq, Subclass};
-pub use id::{ConversationId, Id, IdMaker, IdText, MessageId, UserId};
+pub use event::{Audience, Event, EventType, Seq, Sight, Subclass};
+pub use id::{ConversationId, Id, IdMaker, IdText, MessageId, TokenId, UserId};
 pub use object::{
     Conversation, Field, FieldKind, FieldValue, Kind, Message, Object, Projection, Role, User,
 };
 pub use search::{Comparison, Condition, Search, Test};
 pub use text::{NoWords, Words, fold_login};
+pub use token::{Token, TokenHash};
 pub use value::{
     CustomType, Description, Given, Login, MessageText, Name, Nonce, Password, PasswordHash,
     Surname, Text,

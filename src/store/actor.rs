@@ -9,11 +9,13 @@ use crate::limits::{
     CATCH_UP_MAX_BYTES, MAILBOX_MAX_OPERATIONS, ROUND_MAX_BYTES, ROUND_MAX_OPERATIONS,
     SLOW_ROUND_MS,
 };
-use crate::model::{Clock, ConversationId, Event, Id, MessageId, Seq};
+use crate::model::{Clock, ConversationId, Event, Id, MessageId, PasswordHash, Seq, Sight, UserId};
 use crate::store::journal::Place;
-use crate::store::operation::{Answer, Counts, Members, Operation, Outcome, Principal, Query};
+use crate::store::operation::{
+    Answer, Counts, LoginHolder, Members, Operation, Outcome, Principal, Query,
+};
 use crate::store::rows::{self, Head, MessageRow, UserRow};
-use crate::store::rules::{self, Deletion};
+use crate::store::rules::{self, Deletion, Rights};
 use crate::store::search::{self, Reader};
 use crate::store::state::State;
 use crate::store::txn::{Round, Txn};
@@ -276,6 +278,7 @@ impl Shared {
         query: Query,
         deadline: Instant,
     ) -> Result<Answer, Error> {
+        let rights = Rights::of(state, by)?;
         match query {
             Query::User(given) => {
                 let found = given
@@ -287,7 +290,7 @@ impl Shared {
                 json(&rows::decode::<UserRow<'_>>(&row?)?.object(id))
             }
             Query::Conversation(given) => {
-                let (id, row) = rules::visible_conversation(state, by, &given)?;
+                let (id, row) = rules::visible_conversation(state, rights, &given)?;
                 let shown = row.members <= crate::limits::MEMBERS_SHOWN_MAX;
                 let user_ids = shown
                     .then(|| search::members(state, id, 0, usize::MAX))
@@ -297,7 +300,7 @@ impl Shared {
             Query::Message(given) => {
                 let found = given
                     .id()
-                    .map(|id| message(state, by, id))
+                    .map(|id| message(state, rights, id))
                     .transpose()?
                     .flatten();
                 found.ok_or_else(|| rules::no_message(&given))
@@ -307,7 +310,7 @@ impl Shared {
                 from,
                 size,
             } => {
-                let (id, row) = rules::visible_conversation(state, by, &conversation)?;
+                let (id, row) = rules::visible_conversation(state, rights, &conversation)?;
                 let user_ids = search::members(state, id, from, size.unwrap_or(usize::MAX))?;
                 json(&Members {
                     user_ids,
@@ -316,19 +319,17 @@ impl Shared {
             }
             Query::Search(search) => {
                 let deleted = self.deleted();
-                let powerful = rules::is_powerful(state, by)?;
                 let reader = Reader {
                     state,
                     head: self.head(),
                     deleted: &deleted,
-                    by,
-                    powerful,
+                    rights,
                     deadline,
                 };
                 json(&search::run(&reader, &search)?)
             }
             Query::Reachable(given) => Ok(Answer::Reachable(
-                rules::visible_conversation(state, by, &given)?.0.0,
+                rules::visible_conversation(state, rights, &given)?.0.0,
             )),
             Query::Counts => {
                 let Head {
@@ -337,23 +338,31 @@ impl Shared {
                     messages,
                     ..
                 } = self.head();
-                Ok(Answer::Counts(Counts {
+                Ok(Answer::Counts(rights.everything().then_some(Counts {
                     users,
                     conversations,
                     messages,
-                }))
+                })))
             }
+            Query::Power => Ok(Answer::Power(rights.everything())),
+            Query::Tokens(user) => json(&rules::tokens_of(state, rights, user.as_ref())?),
+            Query::LoginHolder(folded) => login_holder(state, &folded).map(Answer::LoginHolder),
+            Query::TokenOwner(hash) => {
+                let now_ms = self.settings.clock.now_ms();
+                rules::token_owner(state, &hash, now_ms).map(Answer::TokenOwner)
+            }
+            Query::Sight(user) => sight(state, user).map(Answer::Sight),
         }
     }
 }
 
-fn message(state: &dyn State, by: Principal, id: MessageId) -> Result<Option<Answer>, Error> {
+fn message(state: &dyn State, rights: Rights, id: MessageId) -> Result<Option<Answer>, Error> {
     let Some(place) = state.get(&keys::place(id))? else {
         return Ok(None);
     };
     let conversation = ConversationId(keys::last_id(&place));
     if !state.contains(&keys::conversation(conversation))?
-        || !rules::may_see(state, by, conversation)?
+        || !rights.may_see(state, conversation)?
     {
         return Ok(None);
     }
@@ -361,6 +370,35 @@ fn message(state: &dyn State, by: Principal, id: MessageId) -> Result<Option<Ans
         return Ok(None);
     };
     json(&rows::decode::<MessageRow<'_>>(&row)?.object(conversation, id)).map(Some)
+}
+
+/// Whom a folded login names, and what its password is compared with.
+fn login_holder(state: &dyn State, folded: &str) -> Result<Option<LoginHolder>, Error> {
+    let found = state.get(&keys::login(folded))?;
+    // A login that nobody has is looked up as far as one that somebody has.
+    let user = UserId(found.as_ref().map_or(Id(0), |value| keys::last_id(value)));
+    let Some(row) = state.get(&keys::user(user))? else {
+        return Ok(None);
+    };
+    let row = rows::decode::<UserRow<'_>>(&row)?.into_owned();
+    Ok(Some(LoginHolder {
+        user,
+        login: row.login.into_owned(),
+        password_hash: PasswordHash::new(row.password_hash.into_owned()),
+    }))
+}
+
+/// What a user may see of conversations.
+fn sight(state: &dyn State, user: UserId) -> Result<Sight, Error> {
+    let everything = Rights::of(state, Principal::User(user))?.everything();
+    let conversations = state
+        .scan(&keys::prefix(&keys::under(b'o', user.0)))
+        .map(|entry| Ok(keys::last_id(&entry?.0)))
+        .collect::<Result<_, Error>>()?;
+    Ok(Sight {
+        everything,
+        conversations,
+    })
 }
 
 fn json(value: &impl Serialize) -> Result<Answer, Error> {

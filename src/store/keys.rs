@@ -16,10 +16,13 @@
 //! | `n` | conversation, user, nonce | the message made with it |
 //! | `x` | time, then the rest of an `n` key | nothing: a nonce to forget `events.keep` after this time |
 //! | `d` | kind, id | nothing: a deletion that is not finished |
+//! | `t` | token | a session token's row |
+//! | `h` | SHA-256 of a token | the token's id |
+//! | `y` | user, token | nothing: the user's tokens |
 //!
 //! Bytes are never reused for another kind.
 
-use crate::model::{ConversationId, Id, MessageId, UserId};
+use crate::model::{ConversationId, Id, MessageId, TokenHash, TokenId, UserId};
 
 /// The key of the format version.
 pub const FORMAT: &[u8] = b"0";
@@ -159,6 +162,26 @@ fn deletion(kind: u8, id: Id) -> [u8; 10] {
     key[1] = kind;
     key[2..].copy_from_slice(&id.key());
     key
+}
+
+/// A session token's key.
+#[must_use]
+pub fn token(id: TokenId) -> One {
+    one(b't', id.0)
+}
+
+/// The key of a token's hash.
+#[must_use]
+pub fn token_hash(hash: &TokenHash) -> [u8; 33] {
+    let mut key = [b'h'; 33];
+    key[1..].copy_from_slice(&hash.0);
+    key
+}
+
+/// The key that says whose a token is.
+#[must_use]
+pub fn token_of(user: UserId, token: TokenId) -> Two {
+    two(b'y', user.0, token.0)
 }
 
 /// A range of keys, lower bound included, upper excluded.

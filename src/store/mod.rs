@@ -21,8 +21,11 @@ mod txn;
 pub use actor::{Settings, Store};
 pub use embedded::open as open_embedded;
 pub use memory::open as open_memory;
-pub use operation::{Answer, Change, Counts, Operation, Outcome, Patch, Principal, Query};
-pub use rules::{no_conversation, no_message, no_user};
+pub use operation::{
+    Answer, Change, Counts, Ends, LoginHolder, Operation, Outcome, Patch, Principal, Query,
+    TokenOwner,
+};
+pub use rules::not_logged_in;
 
 use crate::error::Error;
 use crate::model::{Event, Id, Seq};

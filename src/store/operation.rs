@@ -2,7 +2,7 @@
 
 use crate::model::{
     ConversationId, Description, Given, Id, Login, MessageId, MessageText, Name, Nonce,
-    PasswordHash, Role, Search, Surname, UserId,
+    PasswordHash, Role, Search, Sight, Surname, Token, TokenHash, TokenId, UserId,
 };
 use crate::store::search::Page;
 use bytes::Bytes;
@@ -15,6 +15,8 @@ pub enum Principal {
     Trusted,
     /// A user that logged in.
     User(UserId),
+    /// Nobody logged in: the only change is to create a user, where the session lets it come this far.
+    Nobody,
 }
 
 /// A change, decided and committed as a whole or refused as a whole.
@@ -97,6 +99,77 @@ pub enum Change {
         conversation: Given<ConversationId>,
         message: Given<MessageId>,
     },
+    CreateToken {
+        /// Whose; the asker's own, if left out.
+        user: Option<Given<UserId>>,
+        name: Name,
+        expires_time: Option<u64>,
+        token: Token,
+    },
+    DeleteToken {
+        token: Given<TokenId>,
+    },
+    /// Notes that a token was used just now.
+    UseToken {
+        token: TokenId,
+    },
+}
+
+/// Whose sessions a change ends, once it is committed (protocol.md, 7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ends {
+    /// Every one of a user's: it was deleted.
+    All(UserId),
+    /// Every one of a user's but the one that made the change: its password was changed.
+    Others(UserId),
+    /// Those that logged in with a token.
+    Token(TokenId),
+}
+
+impl Outcome {
+    /// The id of what was created.
+    #[must_use]
+    pub fn id(&self) -> Option<Id> {
+        match self {
+            Self::Done {} => None,
+            Self::User { user_id } => Some(user_id.0),
+            Self::Conversation { conversation_id } => Some(conversation_id.0),
+            Self::Message { message_id } => Some(message_id.0),
+            Self::Token { token_id, .. } => Some(token_id.0),
+        }
+    }
+}
+
+impl Change {
+    /// What an act of administration is done to, for the audit log.
+    #[must_use]
+    pub fn subject(&self) -> Option<Id> {
+        match self {
+            Self::UpdateUser { user, .. } | Self::DeleteUser { user } => {
+                user.id().map(|user| user.0)
+            }
+            Self::DeleteConversation { conversation } => {
+                conversation.id().map(|conversation| conversation.0)
+            }
+            Self::DeleteToken { token } => token.id().map(|token| token.0),
+            _ => None,
+        }
+    }
+
+    /// Whose sessions the change ends.
+    #[must_use]
+    pub fn ends(&self) -> Option<Ends> {
+        match self {
+            Self::DeleteUser { user } => user.id().map(Ends::All),
+            Self::UpdateUser {
+                user,
+                password: Some(_),
+                ..
+            } => user.id().map(Ends::Others),
+            Self::DeleteToken { token } => token.id().map(Ends::Token),
+            _ => None,
+        }
+    }
 }
 
 /// What came of a change: the `data` of its answer.
@@ -119,6 +192,13 @@ pub enum Outcome {
     Message {
         /// Its id.
         message_id: MessageId,
+    },
+    /// A token was created; this answer alone shows it.
+    Token {
+        /// Its id.
+        token_id: TokenId,
+        /// The token.
+        token: Token,
     },
 }
 
@@ -146,6 +226,16 @@ pub enum Query {
     Reachable(Given<ConversationId>),
     /// How much there is.
     Counts,
+    /// Whether whoever asks may do everything.
+    Power,
+    /// The tokens of a user; the asker's own, if left out.
+    Tokens(Option<Given<UserId>>),
+    /// The user of a folded login, and what a login must present.
+    LoginHolder(String),
+    /// Whose token this is, if it has not expired.
+    TokenOwner(TokenHash),
+    /// What a user may see of conversations.
+    Sight(UserId),
 }
 
 /// The answer to a [`Query`], already JSON where it is an object or a page.
@@ -153,10 +243,42 @@ pub enum Query {
 pub enum Answer {
     /// The `data` of the answer, as JSON.
     Json(Bytes),
-    /// How much there is.
-    Counts(Counts),
+    /// How much there is; nothing is said of it to those who may not know.
+    Counts(Option<Counts>),
     /// A conversation that exists and may be seen.
     Reachable(Id),
+    /// Whether everything is allowed.
+    Power(bool),
+    /// Whose login it is; none if no user has it.
+    LoginHolder(Option<LoginHolder>),
+    /// A token in use; none if there is no such token, or it has expired.
+    TokenOwner(Option<TokenOwner>),
+    /// What a user may see.
+    Sight(Sight),
+}
+
+/// A user that can log in with a password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoginHolder {
+    /// The user.
+    pub user: UserId,
+    /// Its login as kept.
+    pub login: String,
+    /// The hash of its password.
+    pub password_hash: PasswordHash,
+}
+
+/// A token that may be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenOwner {
+    /// Its id.
+    pub token: TokenId,
+    /// Whose it is.
+    pub user: UserId,
+    /// Whose login, as kept.
+    pub login: String,
+    /// When its use was last noted, in milliseconds.
+    pub last_used_time: Option<u64>,
 }
 
 /// How much a store holds.

@@ -136,6 +136,24 @@ pub struct NonceRow {
     pub deleted_time: Option<u64>,
 }
 
+/// A session token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenRow<'a> {
+    /// Whose it is.
+    pub user: u64,
+    /// SHA-256 of the token.
+    pub hash: [u8; 32],
+    /// What it is for.
+    #[serde(borrow)]
+    pub name: Cow<'a, str>,
+    /// When it was created.
+    pub created_time: u64,
+    /// When it expires.
+    pub expires_time: Option<u64>,
+    /// When its use was last noted.
+    pub last_used_time: Option<u64>,
+}
+
 fn owned(text: Cow<'_, str>) -> Cow<'static, str> {
     Cow::Owned(text.into_owned())
 }
@@ -195,6 +213,17 @@ impl ConversationRow<'_> {
             created_by: self.created_by.map(|id| UserId(Id(id))),
             created_time: self.created_time,
             updated_time: self.updated_time,
+        }
+    }
+}
+
+impl TokenRow<'_> {
+    /// The row, borrowing nothing.
+    #[must_use]
+    pub fn into_owned(self) -> TokenRow<'static> {
+        TokenRow {
+            name: owned(self.name),
+            ..self
         }
     }
 }

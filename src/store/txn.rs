@@ -8,7 +8,6 @@ use crate::model::{
     Audience, ConversationId, Event, EventType, Id, IdMaker, MessageId, Subclass, UserId,
 };
 use crate::store::keys::{self, Range};
-use crate::store::operation::Principal;
 use crate::store::rows::{self, ConversationRow, CountersRow, Head, MessageRow, UserRow};
 use crate::store::state::{Blob, Entry, Scan, State};
 use crate::wire::{EventBody, event_line};
@@ -164,16 +163,12 @@ impl<'a> Txn<'a> {
     /// Adds an event, which gets the next number.
     pub fn emit(
         &mut self,
-        by: Principal,
+        by: Option<UserId>,
         (subclass, kind, object): (Subclass, EventType, Id),
         audience: Audience,
         body: Option<&EventBody<'_>>,
     ) {
         self.head.seq += 1;
-        let by = match by {
-            Principal::Trusted => None,
-            Principal::User(user) => Some(user),
-        };
         let line = event_line(
             subclass,
             kind,
@@ -391,7 +386,7 @@ mod tests {
         txn.put(b"b", "lost");
         let id = txn.new_id();
         txn.emit(
-            Principal::Trusted,
+            None,
             (Subclass::User, EventType::Created, id),
             Audience::default(),
             None,

@@ -169,12 +169,18 @@ pub fn gap_line(from: Seq, to: Seq, time: u64) -> Bytes {
 pub enum CloseReason {
     /// The daemon stops.
     Shutdown,
+    /// The session was ended: its user was deleted, its password changed, its token deleted, or an admin stopped it.
+    SessionEnded,
+    /// Nobody logged in for too long.
+    LoginTimeout,
     /// The client took no byte for too long.
     Stalled,
     /// There are as many connections as there may be.
     TooManyConnections,
     /// The line was one of HTTP.
     Http,
+    /// This socket is for others.
+    Forbidden,
 }
 
 impl CloseReason {
@@ -183,20 +189,26 @@ impl CloseReason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Shutdown => "shutdown",
+            Self::SessionEnded => "session_ended",
+            Self::LoginTimeout => "login_timeout",
             Self::Stalled => "stalled",
             Self::TooManyConnections => "too_many_connections",
             Self::Http => "http",
+            Self::Forbidden => "forbidden",
         }
     }
 
     const fn text(self) -> &'static str {
         match self {
             Self::Shutdown => "chatd is stopping; connect again in a moment",
+            Self::SessionEnded => "this session was ended; log in again if you still may",
+            Self::LoginTimeout => "nobody logged in on this connection in time",
             Self::Stalled => "nothing was read from this connection for too long",
             Self::TooManyConnections => {
                 "chatd has as many connections as it takes; try again later"
             }
             Self::Http => "this port speaks newline-delimited JSON, not HTTP",
+            Self::Forbidden => "this socket is not for your user",
         }
     }
 }
@@ -220,7 +232,10 @@ pub fn closed_line(reason: CloseReason) -> Bytes {
     let body = Body {
         code: reason.as_str(),
         error: reason.text(),
-        retry: reason != CloseReason::Http,
+        retry: !matches!(
+            reason,
+            CloseReason::Http | CloseReason::SessionEnded | CloseReason::Forbidden
+        ),
     };
     let mut line = json(&Closed {
         class: "chat",

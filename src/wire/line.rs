@@ -14,6 +14,7 @@ pub struct LineDecoder {
     searched: usize,
     /// Whether the rest of an over-long line is being thrown away.
     skipping: bool,
+    skipped_bytes: usize,
 }
 
 /// Why a line is no line.
@@ -33,7 +34,13 @@ impl LineDecoder {
             max_bytes,
             searched: 0,
             skipping: false,
+            skipped_bytes: 0,
         }
+    }
+
+    /// Bytes of over-long lines that were thrown away since the last time this was asked.
+    pub fn take_skipped(&mut self) -> usize {
+        std::mem::take(&mut self.skipped_bytes)
     }
 
     fn finish(&mut self, line: &Bytes) -> Option<Result<Bytes, LineError>> {
@@ -68,6 +75,7 @@ impl Decoder for LineDecoder {
             }
             self.searched = buffer.len();
             if self.skipping {
+                self.skipped_bytes += buffer.len();
                 buffer.clear();
                 self.searched = 0;
             } else if buffer.len() > self.max_bytes + 1 {

@@ -172,6 +172,20 @@ impl Outbox {
         self.written.notify_one();
     }
 
+    /// Ends the stream: neither the hub nor the journal has anything more for it.
+    pub fn end_stream(&self) {
+        self.lock().stream = Stream::default();
+    }
+
+    /// The event that a stream that is behind goes on with.
+    #[must_use]
+    pub fn behind_at(&self) -> Option<Seq> {
+        match self.lock().stream {
+            Stream::Behind { next, .. } => Some(next),
+            Stream::Live { .. } => None,
+        }
+    }
+
     /// Whether events come from the hub, and not from the journal.
     #[must_use]
     pub fn is_live(&self) -> bool {
@@ -252,10 +266,12 @@ impl Outbox {
         self.settled.notify_one();
     }
 
-    /// Waits until another request may be read.
+    /// Waits until another request may be read, or no more will be.
     pub async fn room(&self) {
         self.settled_when(|state, outbox| {
-            state.pending_bytes < outbox.max_pending_bytes && state.waiting < outbox.max_requests
+            state.closing
+                || (state.pending_bytes < outbox.max_pending_bytes
+                    && state.waiting < outbox.max_requests)
         })
         .await;
     }
@@ -293,6 +309,7 @@ impl Outbox {
         }
         drop(state);
         self.written.notify_one();
+        self.settled.notify_one();
     }
 
     /// Drops what waits and keeps nothing from now on: the connection is gone.

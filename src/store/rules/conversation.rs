@@ -1,12 +1,12 @@
 //! Creating, updating and deleting conversations, and who is in them.
 
-use super::{existing_users, forbidden, is_powerful, visible_conversation};
+use super::{Rights, existing_users, forbidden, visible_conversation};
 use crate::error::Error;
 use crate::model::{
-    Audience, ConversationId, Description, EventType, Given, Name, Subclass, UserId,
+    Audience, ConversationId, Description, EventType, Given, Id, Name, Subclass, UserId,
 };
 use crate::store::keys;
-use crate::store::operation::{Outcome, Patch, Principal};
+use crate::store::operation::{Outcome, Patch};
 use crate::store::rows::{ConversationRow, CountersRow};
 use crate::store::state::State;
 use crate::store::txn::Txn;
@@ -17,16 +17,13 @@ const REMEMBERED_MEMBERS: usize = 10_000;
 
 pub fn create(
     txn: &mut Txn<'_>,
-    by: Principal,
+    rights: Rights,
     name: Name,
     description: Option<Description>,
     users: &[Given<UserId>],
 ) -> Result<Outcome, Error> {
     let mut users = existing_users(txn, users)?;
-    let created_by = match by {
-        Principal::Trusted => None,
-        Principal::User(user) => Some(user),
-    };
+    let created_by = rights.user();
     if let Some(creator) = created_by
         && let Err(place) = users.binary_search(&creator)
     {
@@ -52,7 +49,7 @@ pub fn create(
         removed: Vec::new(),
     };
     txn.emit(
-        by,
+        rights.user(),
         (Subclass::Conversation, EventType::Created, id.0),
         audience,
         None,
@@ -64,12 +61,12 @@ pub fn create(
 
 pub fn update(
     txn: &mut Txn<'_>,
-    by: Principal,
+    rights: Rights,
     given: &Given<ConversationId>,
     name: Option<Name>,
     description: Patch<Description>,
 ) -> Result<Outcome, Error> {
-    let (id, mut row) = governed_conversation(txn, by, given)?;
+    let (id, mut row) = governed_conversation(txn, rights, given)?;
     if name.is_none() && description == Patch::Keep {
         return Ok(Outcome::Done {});
     }
@@ -84,7 +81,7 @@ pub fn update(
     row.updated_time = Some(txn.now_ms());
     txn.put_row(&keys::conversation(id), &row)?;
     txn.emit(
-        by,
+        rights.user(),
         (Subclass::Conversation, EventType::Updated, id.0),
         Audience::default(),
         None,
@@ -95,10 +92,10 @@ pub fn update(
 /// Deletes a conversation as far as anyone can see; its rows go later, in slices (`deletion.rs`).
 pub fn delete(
     txn: &mut Txn<'_>,
-    by: Principal,
+    rights: Rights,
     given: &Given<ConversationId>,
 ) -> Result<Outcome, Error> {
-    let (id, _) = governed_conversation(txn, by, given)?;
+    let (id, _) = governed_conversation(txn, rights, given)?;
     let removed = txn
         .scan(&keys::prefix(&keys::under(b'p', id.0)))
         .take(REMEMBERED_MEMBERS)
@@ -115,7 +112,7 @@ pub fn delete(
         removed,
     };
     txn.emit(
-        by,
+        rights.user(),
         (Subclass::Conversation, EventType::Deleted, id.0),
         audience,
         None,
@@ -125,11 +122,11 @@ pub fn delete(
 
 pub fn add_members(
     txn: &mut Txn<'_>,
-    by: Principal,
+    rights: Rights,
     given: &Given<ConversationId>,
     users: &[Given<UserId>],
 ) -> Result<Outcome, Error> {
-    let (id, mut row) = visible_conversation(txn, by, given)?;
+    let (id, mut row) = visible_conversation(txn, rights, given)?;
     let mut added = Vec::new();
     for user in existing_users(txn, users)? {
         if !txn.contains(&keys::member(id, user))? {
@@ -148,7 +145,7 @@ pub fn add_members(
     };
     let body = EventBody::Members { user_ids: &added };
     txn.emit(
-        by,
+        rights.user(),
         (Subclass::Conversation, EventType::AddedMembers, id.0),
         audience,
         Some(&body),
@@ -158,17 +155,13 @@ pub fn add_members(
 
 pub fn remove_members(
     txn: &mut Txn<'_>,
-    by: Principal,
+    rights: Rights,
     given: &Given<ConversationId>,
     users: &[Given<UserId>],
 ) -> Result<Outcome, Error> {
-    let (id, mut row) = visible_conversation(txn, by, given)?;
+    let (id, mut row) = visible_conversation(txn, rights, given)?;
     let users = existing_users(txn, users)?;
-    if let Principal::User(user) = by
-        && users.iter().any(|&removed| removed != user)
-        && row.created_by != Some(user.0.0)
-        && !is_powerful(txn, by)?
-    {
+    if users.iter().any(|&removed| !rights.may_act_for(removed)) && !governs(rights, &row) {
         return Err(forbidden(
             "only the conversation's creator may remove others",
         ));
@@ -185,12 +178,17 @@ pub fn remove_members(
     }
     row.members -= removed.len() as u64;
     txn.put_row(&keys::conversation(id), &row)?;
-    emit_removed(txn, by, id, removed);
+    emit_removed(txn, rights.user(), id, removed);
     Ok(Outcome::Done {})
 }
 
 /// Sends the event that says who is a member no more.
-pub fn emit_removed(txn: &mut Txn<'_>, by: Principal, id: ConversationId, removed: Vec<UserId>) {
+pub fn emit_removed(
+    txn: &mut Txn<'_>,
+    by: Option<UserId>,
+    id: ConversationId,
+    removed: Vec<UserId>,
+) {
     let user_ids = removed.clone();
     let audience = Audience {
         added: Vec::new(),
@@ -210,16 +208,20 @@ pub fn emit_removed(txn: &mut Txn<'_>, by: Principal, id: ConversationId, remove
 /// The conversation, if it may be seen, and governed: by its creator as long as it is a member.
 fn governed_conversation(
     txn: &Txn<'_>,
-    by: Principal,
+    rights: Rights,
     given: &Given<ConversationId>,
 ) -> Result<(ConversationId, ConversationRow<'static>), Error> {
-    let (id, row) = visible_conversation(txn, by, given)?;
-    match by {
-        Principal::User(user) if row.created_by != Some(user.0.0) && !is_powerful(txn, by)? => {
-            Err(forbidden("only the conversation's creator may do this"))
-        }
-        _ => Ok((id, row)),
+    let (id, row) = visible_conversation(txn, rights, given)?;
+    if governs(rights, &row) {
+        Ok((id, row))
+    } else {
+        Err(forbidden("only the conversation's creator may do this"))
     }
+}
+
+/// Whether whoever asks, and sees the conversation, is its creator or may do everything.
+pub fn governs(rights: Rights, row: &ConversationRow<'_>) -> bool {
+    rights.everything() || row.created_by.is_some_and(|id| rights.is(UserId(Id(id))))
 }
 
 fn join(txn: &mut Txn<'_>, conversation: ConversationId, user: UserId) -> Result<(), Error> {

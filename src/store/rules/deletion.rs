@@ -5,7 +5,6 @@ use crate::error::Error;
 use crate::limits::SLICE_MAX_ROWS;
 use crate::model::{ConversationId, Id, MessageId, UserId};
 use crate::store::keys;
-use crate::store::operation::Principal;
 use crate::store::rows::{self, MessageRow, NonceRow};
 use crate::store::state::State;
 use crate::store::txn::Txn;
@@ -37,12 +36,16 @@ pub fn unfinished(state: &dyn State) -> Result<Vec<Deletion>, Error> {
 pub fn continue_deletion(txn: &mut Txn<'_>, deletion: Deletion) -> Result<bool, Error> {
     match deletion {
         Deletion::Conversation(id) => continue_conversation(txn, id),
-        Deletion::User(id) => leave_conversations(txn, Principal::Trusted, id),
+        Deletion::User(id) => leave_conversations(txn, None, id),
     }
 }
 
 /// Takes a user out of a slice of its conversations; true when it is in none any more.
-pub fn leave_conversations(txn: &mut Txn<'_>, by: Principal, user: UserId) -> Result<bool, Error> {
+pub fn leave_conversations(
+    txn: &mut Txn<'_>,
+    by: Option<UserId>,
+    user: UserId,
+) -> Result<bool, Error> {
     let range = keys::prefix(&keys::under(b'o', user.0));
     let slice = keys_of(txn, &range, SLICE_MAX_ROWS)?;
     let done = slice.len() < SLICE_MAX_ROWS;

@@ -1,14 +1,13 @@
 //! Creating, updating and deleting messages.
 
-use super::{
-    existing_user, forbidden, is_powerful, no_conversation, no_message, visible_conversation,
-};
+use super::conversation::governs;
+use super::{Rights, existing_user, forbidden, no_conversation, no_message, visible_conversation};
 use crate::error::{Code, Error};
 use crate::model::{
     Audience, ConversationId, EventType, Given, Id, MessageId, MessageText, Nonce, Subclass, UserId,
 };
 use crate::store::keys;
-use crate::store::operation::{Outcome, Principal};
+use crate::store::operation::Outcome;
 use crate::store::rows::{MessageRow, NonceRow};
 use crate::store::state::State;
 use crate::store::txn::Txn;
@@ -17,18 +16,18 @@ use sha2::{Digest, Sha256};
 
 pub fn create(
     txn: &mut Txn<'_>,
-    by: Principal,
+    rights: Rights,
     (conversation, user): (&Given<ConversationId>, &Given<UserId>),
     text: &MessageText,
     nonce: Option<&Nonce>,
     keep_ms: u64,
 ) -> Result<Outcome, Error> {
     let conversation_id = match conversation.id() {
-        Some(id) if txn.contains(&keys::conversation(id))? && super::may_see(txn, by, id)? => id,
+        Some(id) if txn.contains(&keys::conversation(id))? && rights.may_see(txn, id)? => id,
         _ => return Err(no_conversation(conversation)),
     };
     let user_id = existing_user(txn, user)?;
-    if by != Principal::User(user_id) && !is_powerful(txn, by)? {
+    if !rights.may_act_for(user_id) {
         return Err(forbidden("a user writes as itself only").field("user_id"));
     }
     let nonce_key = nonce.map(|nonce| keys::nonce(conversation_id, user_id, nonce.as_str()));
@@ -86,7 +85,7 @@ pub fn create(
     txn.head.messages += 1;
     emit_message(
         txn,
-        by,
+        rights.user(),
         EventType::CreatedMessage,
         conversation_id,
         message_id,
@@ -97,12 +96,13 @@ pub fn create(
 
 pub fn update(
     txn: &mut Txn<'_>,
-    by: Principal,
+    rights: Rights,
     (conversation, message): (&Given<ConversationId>, &Given<MessageId>),
     text: MessageText,
 ) -> Result<Outcome, Error> {
-    let (conversation_id, message_id, mut row) = visible_message(txn, by, conversation, message)?;
-    if by != Principal::User(UserId(Id(row.user))) && !is_powerful(txn, by)? {
+    let (conversation_id, message_id, mut row) =
+        visible_message(txn, rights, conversation, message)?;
+    if !rights.may_act_for(UserId(Id(row.user))) {
         return Err(forbidden("only a message's author may change it"));
     }
     row.text = text.into_string().into();
@@ -110,7 +110,7 @@ pub fn update(
     txn.put_row(&keys::message(conversation_id, message_id), &row)?;
     emit_message(
         txn,
-        by,
+        rights.user(),
         EventType::UpdatedMessage,
         conversation_id,
         message_id,
@@ -121,17 +121,13 @@ pub fn update(
 
 pub fn delete(
     txn: &mut Txn<'_>,
-    by: Principal,
+    rights: Rights,
     (conversation, message): (&Given<ConversationId>, &Given<MessageId>),
 ) -> Result<Outcome, Error> {
-    let (conversation_id, message_id, row) = visible_message(txn, by, conversation, message)?;
-    if by != Principal::User(UserId(Id(row.user))) && !is_powerful(txn, by)? {
-        let (_, conversation) = visible_conversation(txn, by, conversation)?;
-        if conversation
-            .created_by
-            .map(|id| Principal::User(UserId(Id(id))))
-            != Some(by)
-        {
+    let (conversation_id, message_id, row) = visible_message(txn, rights, conversation, message)?;
+    if !rights.may_act_for(UserId(Id(row.user))) {
+        let (_, conversation) = visible_conversation(txn, rights, conversation)?;
+        if !governs(rights, &conversation) {
             return Err(forbidden(
                 "only a message's author or the conversation's creator may delete it",
             ));
@@ -163,7 +159,7 @@ pub fn delete(
         conversation_id.0,
     );
     txn.emit(
-        by,
+        rights.user(),
         event,
         Audience::default(),
         Some(&EventBody::MessageId { message_id }),
@@ -173,13 +169,13 @@ pub fn delete(
 
 fn visible_message(
     txn: &Txn<'_>,
-    by: Principal,
+    rights: Rights,
     conversation: &Given<ConversationId>,
     message: &Given<MessageId>,
 ) -> Result<(ConversationId, MessageId, MessageRow<'static>), Error> {
     if let (Some(conversation_id), Some(message_id)) = (conversation.id(), message.id())
         && txn.contains(&keys::conversation(conversation_id))?
-        && super::may_see(txn, by, conversation_id)?
+        && rights.may_see(txn, conversation_id)?
         && let Some(row) = txn.message(conversation_id, message_id)?
     {
         return Ok((conversation_id, message_id, row));
@@ -189,7 +185,7 @@ fn visible_message(
 
 fn emit_message(
     txn: &mut Txn<'_>,
-    by: Principal,
+    by: Option<UserId>,
     kind: EventType,
     conversation: ConversationId,
     message: MessageId,

@@ -6,21 +6,25 @@
 mod conversation;
 mod deletion;
 mod message;
+mod rights;
+mod token;
 mod user;
 
 pub use deletion::{Deletion, continue_deletion, forget_old_nonces, unfinished};
+pub use rights::{Rights, not_logged_in};
+pub use token::{owner as token_owner, tokens_of};
 
 use crate::error::{Code, Error};
-use crate::model::{ConversationId, Given, MessageId, UserId};
+use crate::model::{ConversationId, Given, MessageId, TokenId, UserId};
 use crate::store::keys;
-use crate::store::operation::{Change, Operation, Outcome, Principal};
-use crate::store::rows::{self, ConversationRow, UserRow};
+use crate::store::operation::{Change, Operation, Outcome};
+use crate::store::rows::{self, ConversationRow};
 use crate::store::state::State;
 use crate::store::txn::Txn;
 
 /// Decides one operation. On an error the caller rolls the transaction back.
 pub fn decide(txn: &mut Txn<'_>, operation: Operation, keep_ms: u64) -> Result<Outcome, Error> {
-    let by = operation.by;
+    let rights = Rights::of(txn, operation.by)?;
     match operation.change {
         Change::CreateUser {
             login,
@@ -28,7 +32,7 @@ pub fn decide(txn: &mut Txn<'_>, operation: Operation, keep_ms: u64) -> Result<O
             surname,
             password,
             role,
-        } => user::create(txn, by, &login, name, surname, &password, role),
+        } => user::create(txn, rights, &login, name, surname, &password, role),
         Change::UpdateUser {
             user,
             name,
@@ -37,7 +41,7 @@ pub fn decide(txn: &mut Txn<'_>, operation: Operation, keep_ms: u64) -> Result<O
             role,
         } => user::update(
             txn,
-            by,
+            rights,
             &user,
             user::Update {
                 name,
@@ -46,26 +50,28 @@ pub fn decide(txn: &mut Txn<'_>, operation: Operation, keep_ms: u64) -> Result<O
                 role,
             },
         ),
-        Change::DeleteUser { user } => user::delete(txn, by, &user),
+        Change::DeleteUser { user } => user::delete(txn, rights, &user),
         Change::CreateConversation {
             name,
             description,
             users,
-        } => conversation::create(txn, by, name, description, &users),
+        } => conversation::create(txn, rights, name, description, &users),
         Change::UpdateConversation {
             conversation,
             name,
             description,
-        } => conversation::update(txn, by, &conversation, name, description),
-        Change::DeleteConversation { conversation } => conversation::delete(txn, by, &conversation),
+        } => conversation::update(txn, rights, &conversation, name, description),
+        Change::DeleteConversation { conversation } => {
+            conversation::delete(txn, rights, &conversation)
+        }
         Change::AddMembers {
             conversation,
             users,
-        } => conversation::add_members(txn, by, &conversation, &users),
+        } => conversation::add_members(txn, rights, &conversation, &users),
         Change::RemoveMembers {
             conversation,
             users,
-        } => conversation::remove_members(txn, by, &conversation, &users),
+        } => conversation::remove_members(txn, rights, &conversation, &users),
         Change::CreateMessage {
             conversation,
             user,
@@ -73,7 +79,7 @@ pub fn decide(txn: &mut Txn<'_>, operation: Operation, keep_ms: u64) -> Result<O
             nonce,
         } => message::create(
             txn,
-            by,
+            rights,
             (&conversation, &user),
             &text,
             nonce.as_ref(),
@@ -83,48 +89,31 @@ pub fn decide(txn: &mut Txn<'_>, operation: Operation, keep_ms: u64) -> Result<O
             conversation,
             message,
             text,
-        } => message::update(txn, by, (&conversation, &message), text),
+        } => message::update(txn, rights, (&conversation, &message), text),
         Change::DeleteMessage {
             conversation,
             message,
-        } => message::delete(txn, by, (&conversation, &message)),
-    }
-}
-
-/// Whether everything is allowed to whom something is done for.
-pub fn is_powerful(state: &dyn State, by: Principal) -> Result<bool, Error> {
-    match by {
-        Principal::Trusted => Ok(true),
-        Principal::User(user) => match state.get(&keys::user(user))? {
-            Some(row) => Ok(rows::decode::<UserRow<'_>>(&row)?.admin),
-            None => Ok(false),
-        },
-    }
-}
-
-/// Whether a conversation that exists may be seen.
-pub fn may_see(
-    state: &dyn State,
-    by: Principal,
-    conversation: ConversationId,
-) -> Result<bool, Error> {
-    match by {
-        Principal::Trusted => Ok(true),
-        Principal::User(user) => {
-            Ok(state.contains(&keys::member(conversation, user))? || is_powerful(state, by)?)
-        }
+        } => message::delete(txn, rights, (&conversation, &message)),
+        Change::CreateToken {
+            user,
+            name,
+            expires_time,
+            token,
+        } => token::create(txn, rights, user.as_ref(), name, expires_time, token),
+        Change::DeleteToken { token } => token::delete(txn, rights, &token),
+        Change::UseToken { token } => token::note_use(txn, token),
     }
 }
 
 /// The conversation, if it exists and may be seen.
 pub fn visible_conversation(
     state: &dyn State,
-    by: Principal,
+    rights: Rights,
     given: &Given<ConversationId>,
 ) -> Result<(ConversationId, ConversationRow<'static>), Error> {
     if let Some(id) = given.id()
         && let Some(bytes) = state.get(&keys::conversation(id))?
-        && may_see(state, by, id)?
+        && rights.may_see(state, id)?
     {
         return Ok((
             id,
@@ -135,9 +124,9 @@ pub fn visible_conversation(
 }
 
 /// The user, if it exists.
-fn existing_user(txn: &Txn<'_>, given: &Given<UserId>) -> Result<UserId, Error> {
+fn existing_user(state: &dyn State, given: &Given<UserId>) -> Result<UserId, Error> {
     match given.id() {
-        Some(id) if txn.contains(&keys::user(id))? => Ok(id),
+        Some(id) if state.contains(&keys::user(id))? => Ok(id),
         _ => Err(no_user(given)),
     }
 }
@@ -177,6 +166,11 @@ pub fn no_message(given: &Given<MessageId>) -> Error {
         format!("there is no message {given}"),
     )
     .field("message_id")
+}
+
+/// The refusal of a token that does not exist or is another user's.
+fn no_token(given: &Given<TokenId>) -> Error {
+    Error::new(Code::TokenNotFound, format!("there is no token {given}")).field("token_id")
 }
 
 fn forbidden(text: &'static str) -> Error {

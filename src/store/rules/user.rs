@@ -1,30 +1,36 @@
 //! Creating, updating and deleting users.
 
-use super::{deletion, existing_user, forbidden, is_powerful};
+use super::{Rights, deletion, existing_user, forbidden, not_logged_in, token};
 use crate::error::{Code, Error, excerpt};
 use crate::model::{
     Audience, EventType, Given, Login, Name, PasswordHash, Role, Subclass, Surname, UserId,
     fold_login,
 };
 use crate::store::keys;
-use crate::store::operation::{Outcome, Patch, Principal};
+use crate::store::operation::{Outcome, Patch};
 use crate::store::rows::UserRow;
 use crate::store::state::State;
 use crate::store::txn::Txn;
 
 pub fn create(
     txn: &mut Txn<'_>,
-    by: Principal,
+    rights: Rights,
     login: &Login,
     name: Name,
     surname: Option<Surname>,
     password: &PasswordHash,
     role: Option<Role>,
 ) -> Result<Outcome, Error> {
-    if !is_powerful(txn, by)? {
-        return Err(forbidden(
-            "only an admin or a trusted connection may create users",
-        ));
+    match rights.user() {
+        _ if rights.everything() => {}
+        // The session lets nobody come here unless registration is open.
+        None if role.is_none() => {}
+        None => return Err(not_logged_in().field("role")),
+        Some(_) => {
+            return Err(forbidden(
+                "only an admin or a trusted connection may create users",
+            ));
+        }
     }
     let login_key = keys::login(&fold_login(login.as_str()));
     if txn.contains(&login_key)? {
@@ -46,7 +52,7 @@ pub fn create(
     txn.put(&login_key, &user_id.0.key());
     txn.head.users += 1;
     txn.emit(
-        by,
+        rights.user(),
         (Subclass::User, EventType::Created, user_id.0),
         Audience::default(),
         None,
@@ -64,17 +70,17 @@ pub struct Update {
 
 pub fn update(
     txn: &mut Txn<'_>,
-    by: Principal,
+    rights: Rights,
     user: &Given<UserId>,
     update: Update,
 ) -> Result<Outcome, Error> {
     let id = existing_user(txn, user)?;
-    if by != Principal::User(id) && !is_powerful(txn, by)? {
+    if !rights.may_act_for(id) {
         return Err(forbidden(
             "only the user itself, an admin or a trusted connection may update a user",
         ));
     }
-    if update.role.is_some() && !is_powerful(txn, by)? {
+    if update.role.is_some() && !rights.everything() {
         return Err(
             forbidden("only an admin or a trusted connection may name a role").field("role"),
         );
@@ -102,23 +108,30 @@ pub fn update(
     if let Some(password) = password {
         row.password_hash = password.reveal().to_owned().into();
     }
+    let mut audience = Audience::default();
     if let Some(role) = role {
-        row.admin = role == Role::Admin;
+        let admin = role == Role::Admin;
+        match (row.admin, admin) {
+            (false, true) => audience.added.push(id),
+            (true, false) => audience.removed.push(id),
+            _ => {}
+        }
+        row.admin = admin;
     }
     row.updated_time = Some(txn.now_ms());
     txn.put_row(&keys::user(id), &row)?;
     txn.emit(
-        by,
+        rights.user(),
         (Subclass::User, EventType::Updated, id.0),
-        Audience::default(),
+        audience,
         None,
     );
     Ok(Outcome::Done {})
 }
 
-pub fn delete(txn: &mut Txn<'_>, by: Principal, user: &Given<UserId>) -> Result<Outcome, Error> {
+pub fn delete(txn: &mut Txn<'_>, rights: Rights, user: &Given<UserId>) -> Result<Outcome, Error> {
     let id = existing_user(txn, user)?;
-    if by != Principal::User(id) && !is_powerful(txn, by)? {
+    if !rights.may_act_for(id) {
         return Err(forbidden(
             "only the user itself, an admin or a trusted connection may delete a user",
         ));
@@ -126,12 +139,13 @@ pub fn delete(txn: &mut Txn<'_>, by: Principal, user: &Given<UserId>) -> Result<
     let Some(row) = txn.user(id)? else {
         return Err(super::no_user(user));
     };
-    deletion::leave_conversations(txn, by, id)?;
+    deletion::leave_conversations(txn, rights.user(), id)?;
+    token::delete_all(txn, id)?;
     txn.remove(&keys::login(&fold_login(&row.login)));
     txn.remove(&keys::user(id));
     txn.head.users -= 1;
     txn.emit(
-        by,
+        rights.user(),
         (Subclass::User, EventType::Deleted, id.0),
         Audience::default(),
         None,

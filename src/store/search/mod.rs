@@ -21,8 +21,8 @@ use crate::model::{
     UserId,
 };
 use crate::store::keys;
-use crate::store::operation::Principal;
 use crate::store::rows::{self, ConversationRow, CountersRow, Head, MessageRow, UserRow};
+use crate::store::rules::Rights;
 use crate::store::state::{Blob, State};
 use select::Selection;
 use serde_json::value::RawValue;
@@ -51,10 +51,8 @@ pub struct Reader<'a> {
     pub head: Head,
     /// Conversations that are gone, some of whose rows are still there.
     pub deleted: &'a HashSet<ConversationId>,
-    /// For whom.
-    pub by: Principal,
-    /// Whether everything may be seen.
-    pub powerful: bool,
+    /// The rights of whoever asks.
+    pub rights: Rights,
     /// When the search ends with `timeout`.
     pub deadline: Instant,
 }
@@ -242,15 +240,17 @@ fn counted_total(reader: &Reader<'_>, search: &Search) -> Result<Option<u64>, Er
     let state = reader.state;
     match (search.kind, filter.as_slice()) {
         (Kind::User, []) => Ok(Some(reader.head.users)),
-        (Kind::Conversation, []) if reader.powerful => Ok(Some(reader.head.conversations)),
-        (Kind::Message, []) if reader.powerful => Ok(Some(reader.head.messages)),
-        (Kind::Conversation, []) => match reader.by {
-            Principal::User(user) => memberships(reader, user).map(Some),
-            Principal::Trusted => Ok(None),
+        (Kind::Conversation, []) if reader.rights.everything() => {
+            Ok(Some(reader.head.conversations))
+        }
+        (Kind::Message, []) if reader.rights.everything() => Ok(Some(reader.head.messages)),
+        (Kind::Conversation, []) => match reader.rights.user() {
+            Some(user) => memberships(reader, user).map(Some),
+            None => Ok(None),
         },
         (Kind::Conversation, [only]) if only.field == Field::UserIds => match only.tests.as_slice()
         {
-            [Test::AnyId(ids)] => match (ids.as_slice(), reader.powerful) {
+            [Test::AnyId(ids)] => match (ids.as_slice(), reader.rights.everything()) {
                 (&[user], true) => memberships(reader, UserId(user)).map(Some),
                 _ => Ok(None),
             },
@@ -263,7 +263,7 @@ fn counted_total(reader: &Reader<'_>, search: &Search) -> Result<Option<u64>, Er
                         return Ok(None);
                     };
                     let id = ConversationId(id);
-                    if !reader.powerful && !crate::store::rules::may_see(state, reader.by, id)? {
+                    if !reader.rights.may_see(state, id)? {
                         return Ok(Some(0));
                     }
                     let row = state.get(&keys::counters(id))?;

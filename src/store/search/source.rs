@@ -4,7 +4,6 @@ use super::{Candidate, Reader};
 use crate::error::Error;
 use crate::model::{ConversationId, Field, Id, Kind, MessageId, Search, Test, UserId};
 use crate::store::keys::{self, Range};
-use crate::store::operation::Principal;
 use crate::store::state::{Entry, Scan, State};
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
@@ -47,9 +46,9 @@ pub fn candidates<'a>(
         }
         Kind::Conversation => {
             let named = search.ids_of(Field::UserIds).map(<[Id]>::to_vec);
-            let members = match (reader.by, reader.powerful) {
-                (Principal::User(user), false) => Some(vec![user.0]),
-                _ => named,
+            let members = match reader.rights.restricted_to() {
+                Some(user) => Some(vec![user.0]),
+                None => named,
             };
             let Some(members) = members else {
                 let range = keys::ids(b"c", bounds.0, bounds.1);
@@ -114,7 +113,7 @@ fn single<'a>(
     let found = move |id: Id| -> Result<Option<Candidate>, Error> {
         let state = reader.state;
         let sees = |conversation: ConversationId| -> Result<bool, Error> {
-            Ok(reader.powerful || crate::store::rules::may_see(state, reader.by, conversation)?)
+            reader.rights.may_see(state, conversation)
         };
         let (conversation, row) = match kind {
             Kind::User => (Id(0), state.get(&keys::user(UserId(id)))?),
@@ -178,7 +177,7 @@ fn timelines(
         }
         narrow(written);
     }
-    if let (Principal::User(user), false) = (reader.by, reader.powerful) {
+    if let Some(user) = reader.rights.restricted_to() {
         narrow(conversations(state, b'o', user)?.into_iter().collect());
     }
     Ok(within.map(|ids| {

@@ -1,0 +1,232 @@
+//! `[[listen]]`: where to listen, and who may do what there (protocol.md, 7).
+
+use super::ConfigError;
+use crate::registry::Access;
+use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
+use serde::Deserialize;
+use std::ffi::CString;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// The mode of a Unix socket, where none is named.
+const SOCKET_MODE: u32 = 0o660;
+
+/// A listener.
+#[derive(Clone, Debug)]
+pub struct Listen {
+    /// Where it listens.
+    pub address: Address,
+    /// Who may do what on its connections.
+    pub access: Access,
+    /// The files for TLS, if it speaks TLS.
+    pub tls: Option<TlsFiles>,
+    /// The mode of its file, if it is a Unix socket.
+    pub mode: u32,
+    /// Who may connect, if it is a Unix socket that not everybody may who can open it.
+    pub allowed: Option<Allowed>,
+}
+
+/// Where a listener listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// TCP; port 0 takes any free one.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Files for TLS, in PEM.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFiles {
+    /// The certificate, and those that lead from it to the authority's.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// The authorities of clients' certificates; with it a client must present one.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// The users that may connect to a Unix socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allowed {
+    uids: Vec<u32>,
+    gids: Vec<u32>,
+}
+
+impl Allowed {
+    /// Whether a process of this user and group may connect. A user counts for every group that it is listed in.
+    #[must_use]
+    pub fn allows(&self, uid: u32, gid: u32) -> bool {
+        if self.uids.contains(&uid) || self.gids.contains(&gid) {
+            return true;
+        }
+        if self.gids.is_empty() {
+            return false;
+        }
+        let Ok(Some(user)) = User::from_uid(Uid::from_raw(uid)) else {
+            return false;
+        };
+        let Ok(name) = CString::new(user.name) else {
+            return false;
+        };
+        let groups = getgrouplist(&name, user.gid).unwrap_or_default();
+        groups.iter().any(|gid| self.gids.contains(&gid.as_raw()))
+    }
+}
+
+/// A listener as written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawListen {
+    address: String,
+    access: Option<String>,
+    tls: Option<TlsFiles>,
+    #[serde(default)]
+    insecure: bool,
+    mode: Option<String>,
+    allow_uids: Option<Vec<u32>>,
+    allow_groups: Option<Vec<String>>,
+}
+
+impl RawListen {
+    /// A listener of which nothing but its address is said.
+    pub fn at(address: &str) -> Self {
+        Self {
+            address: address.to_owned(),
+            access: None,
+            tls: None,
+            insecure: false,
+            mode: None,
+            allow_uids: None,
+            allow_groups: None,
+        }
+    }
+
+    /// The listener, if it is safe.
+    pub fn check(&self) -> Result<Listen, ConfigError> {
+        let access = match self.access.as_deref() {
+            None => None,
+            Some("trusted") => Some(Access::Trusted),
+            Some("login") => Some(Access::Login),
+            Some(other) => {
+                return Err(ConfigError(format!(
+                    "access = {other:?} is not known; there are \"trusted\" and \"login\""
+                )));
+            }
+        };
+        if let Some(path) = self.address.strip_prefix("unix:") {
+            self.check_unix(path, access.unwrap_or(Access::Trusted))
+        } else {
+            self.check_tcp(access)
+        }
+    }
+
+    fn check_unix(&self, path: &str, access: Access) -> Result<Listen, ConfigError> {
+        if path.is_empty() {
+            return Err(ConfigError("address = \"unix:\" names no path".to_owned()));
+        }
+        if self.tls.is_some() {
+            return Err(ConfigError(format!(
+                "address = {:?} is a Unix socket, and tls is for TCP",
+                self.address
+            )));
+        }
+        let mode = match &self.mode {
+            None => SOCKET_MODE,
+            Some(text) => u32::from_str_radix(text, 8)
+                .ok()
+                .filter(|mode| *mode <= 0o777)
+                .ok_or_else(|| {
+                    ConfigError(format!(
+                        "mode = {text:?} is no mode of a file, such as \"0660\""
+                    ))
+                })?,
+        };
+        let allowed = match (&self.allow_uids, &self.allow_groups) {
+            (None, None) => None,
+            (uids, groups) => Some(Allowed {
+                uids: uids.clone().unwrap_or_default(),
+                gids: groups
+                    .iter()
+                    .flatten()
+                    .map(|name| gid(name))
+                    .collect::<Result<_, _>>()?,
+            }),
+        };
+        Ok(Listen {
+            address: Address::Unix(path.into()),
+            access,
+            tls: None,
+            mode,
+            allowed,
+        })
+    }
+
+    fn check_tcp(&self, access: Option<Access>) -> Result<Listen, ConfigError> {
+        let address: SocketAddr = self.address.parse().map_err(|_| {
+            ConfigError(format!(
+                "address = {:?} is neither IP:PORT, such as 127.0.0.1:24283, nor unix:PATH",
+                self.address
+            ))
+        })?;
+        if self.mode.is_some() || self.allow_uids.is_some() || self.allow_groups.is_some() {
+            return Err(ConfigError(format!(
+                "address = \"{address}\" is no Unix socket, and mode, allow_uids and allow_groups are for those"
+            )));
+        }
+        let local = address.ip().is_loopback();
+        let access = access.unwrap_or(if local {
+            Access::Trusted
+        } else {
+            Access::Login
+        });
+        if !local && !self.insecure {
+            let danger = match access {
+                Access::Trusted => {
+                    "whoever connects may do everything; write access = \"login\" and tls = { cert = \"…\", key = \"…\" } beside it, \
+                     or listen on 127.0.0.1 or a Unix socket"
+                }
+                Access::Login if self.tls.is_none() => {
+                    "passwords would pass in the clear; write tls = { cert = \"…\", key = \"…\" } beside it"
+                }
+                Access::Login => "",
+            };
+            if !danger.is_empty() {
+                return Err(ConfigError(format!(
+                    "address = \"{address}\" is reachable from other machines, and {danger}, or, if the network itself is safe, insecure = true"
+                )));
+            }
+        }
+        Ok(Listen {
+            address: Address::Tcp(address),
+            access,
+            tls: self.tls.clone(),
+            mode: SOCKET_MODE,
+            allowed: None,
+        })
+    }
+}
+
+/// The number of a group, named or numbered.
+fn gid(name: &str) -> Result<u32, ConfigError> {
+    let found = match name.parse() {
+        Ok(number) => Some(Gid::from_raw(number)),
+        Err(_) => Group::from_name(name).ok().flatten().map(|group| group.gid),
+    };
+    found.map(Gid::as_raw).ok_or_else(|| {
+        ConfigError(format!(
+            "allow_groups names {name:?}, and there is no such group"
+        ))
+    })
+}

@@ -1,0 +1,432 @@
+//! Who is subscribed to what and may see it, and giving each committed event to those it concerns (protocol.md, 6, 7).
+//!
+//! The hub is told of events in their order and once each. It knows no store and no commands; what a full connection
+//! misses here, that connection fetches from the stored events itself, and hands over to be sifted in the same way.
+
+mod sight;
+mod subscriptions;
+
+pub use subscriptions::{ANY, Subscription, Subscriptions};
+
+use crate::model::{Audience, Event, Id, IdText, Seq, Sight, Subclass, UserId};
+use crate::wire::{Outbox, gap_line, position_line};
+use bytes::Bytes;
+use sight::Sights;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The number of a connection in this process.
+pub type ConnectionId = u64;
+
+/// Milliseconds between two positions of a subscriber that asked for them.
+const POSITION_EVERY_MS: u64 = 60_000;
+
+/// What a connection subscribes to, and how.
+#[derive(Debug)]
+pub struct Wish {
+    /// The subscriptions to add.
+    pub added: Vec<Subscription>,
+    /// Where its stream begins; for its first subscriptions only.
+    pub begin: Begin,
+    /// Whether it wants to be told its position.
+    pub position: bool,
+    /// The user whose rights it has; everything may be seen where there is none.
+    pub viewer: Option<UserId>,
+}
+
+/// How a first subscription begins its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// With what happens from now on.
+    Now,
+    /// With the stored events after this number.
+    After(Seq),
+}
+
+/// The hub.
+#[derive(Debug, Default)]
+pub struct Hub {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    newest: Seq,
+    subscribers: HashMap<ConnectionId, Subscriber>,
+    routes: Routes,
+}
+
+/// How an event finds the connections that may want it, without asking every one.
+#[derive(Debug, Default)]
+struct Routes {
+    /// Those subscribed to an object.
+    by_object: HashMap<Id, HashSet<ConnectionId>>,
+    /// Those subscribed to every object.
+    everywhere: HashSet<ConnectionId>,
+    /// Those of `everywhere` that may see every conversation.
+    overseers: HashSet<ConnectionId>,
+    /// What the users of the others may see.
+    sights: Sights,
+    /// The user of each connection that sees what a user sees.
+    viewers: HashMap<ConnectionId, UserId>,
+}
+
+#[derive(Debug)]
+struct Subscriber {
+    outbox: Arc<Outbox>,
+    subscriptions: Arc<Subscriptions>,
+    position: Option<Position>,
+}
+
+#[derive(Debug)]
+struct Position {
+    /// Up to which event the client knows that it has everything.
+    told: Seq,
+    at_ms: u64,
+}
+
+/// What an event is about: enough to say whom it concerns.
+struct Matter<'a> {
+    subclass: Subclass,
+    kind: &'a str,
+    object: Id,
+    object_text: IdText,
+    audience: &'a Audience,
+}
+
+impl Hub {
+    /// A hub whose newest event is `newest`.
+    #[must_use]
+    pub fn new(newest: Seq) -> Self {
+        Self {
+            state: Mutex::new(State {
+                newest,
+                ..State::default()
+            }),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The number of the newest event that was given out.
+    #[must_use]
+    pub fn newest(&self) -> Seq {
+        self.lock().newest
+    }
+
+    /// Gives events to those who subscribed to them and may see them.
+    pub fn publish(&self, events: &[Event], now_ms: u64) {
+        let mut state = self.lock();
+        let State {
+            newest,
+            subscribers,
+            routes,
+        } = &mut *state;
+        for event in events {
+            routes.promote(event);
+            let matter = Matter::of(event);
+            for id in routes.concerned(&matter) {
+                if let Some(subscriber) = subscribers.get_mut(&id)
+                    && subscriber.wants(&matter)
+                    && subscriber.outbox.offer(event.seq, &event.line)
+                {
+                    subscriber.told(event.seq, now_ms);
+                }
+            }
+            routes.demote(event);
+            *newest = event.seq;
+        }
+    }
+
+    /// Gives an event that is stored nowhere to those who subscribed to it and may see it.
+    pub fn send(&self, kind: &str, object: Id, line: &Bytes) {
+        let state = self.lock();
+        let matter = Matter {
+            subclass: Subclass::Conversation,
+            kind,
+            object,
+            object_text: object.text(),
+            audience: &Audience::default(),
+        };
+        for id in state.routes.concerned(&matter) {
+            if let Some(subscriber) = state.subscribers.get(&id)
+                && subscriber.wants(&matter)
+            {
+                subscriber.outbox.offer_ephemeral(line);
+            }
+        }
+    }
+
+    /// Begins to follow what a user may see, for one of its connections that is going to subscribe. True if
+    /// [`Hub::show`] is to be told what the store says of it.
+    #[must_use]
+    pub fn follow(&self, user: UserId, connection: ConnectionId) -> bool {
+        let mut state = self.lock();
+        state.routes.viewers.insert(connection, user);
+        state.routes.sights.follow(user, connection)
+    }
+
+    /// Says what a user may see, read from the store after [`Hub::follow`].
+    pub fn show(&self, user: UserId, sight: Sight) {
+        self.lock().routes.sights.load(user, sight);
+    }
+
+    /// Adds subscriptions of a connection. Gives the newest event's number.
+    pub fn subscribe(
+        &self,
+        connection: ConnectionId,
+        outbox: &Arc<Outbox>,
+        wish: Wish,
+        now_ms: u64,
+    ) -> Seq {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let newest = state.newest;
+        if let Some(user) = wish.viewer {
+            // What was not followed is not known, and so not seen.
+            state.routes.viewers.insert(connection, user);
+        }
+        let subscriber = state.subscribers.entry(connection).or_insert_with(|| {
+            let after = match wish.begin {
+                Begin::Now => newest,
+                // The log may be ahead of what was given out here; never behind.
+                Begin::After(after) => after,
+            };
+            outbox.stream_from(after, newest.max(after));
+            Subscriber {
+                outbox: Arc::clone(outbox),
+                subscriptions: Arc::default(),
+                position: None,
+            }
+        });
+        if wish.position && subscriber.position.is_none() {
+            let told = if subscriber.outbox.is_live() {
+                newest
+            } else {
+                0
+            };
+            if told == newest {
+                subscriber.outbox.push(position_line(newest, now_ms));
+            }
+            subscriber.position = Some(Position {
+                told,
+                at_ms: now_ms,
+            });
+        }
+        let subscriptions = Arc::make_mut(&mut subscriber.subscriptions);
+        for subscription in wish.added {
+            state.routes.add(connection, &subscription.obj_id);
+            subscriptions.insert(subscription);
+        }
+        newest
+    }
+
+    /// Removes subscriptions of a connection. Its stream goes on with the others.
+    pub fn unsubscribe(&self, connection: ConnectionId, removed: &[Subscription]) {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let Some(subscriber) = state.subscribers.get_mut(&connection) else {
+            return;
+        };
+        let subscriptions = Arc::make_mut(&mut subscriber.subscriptions);
+        for subscription in removed {
+            if !subscriptions.remove(subscription) {
+                state.routes.remove(connection, &subscription.obj_id);
+            }
+        }
+    }
+
+    /// Forgets a connection's subscriptions, and for whom it sees.
+    pub fn leave(&self, connection: ConnectionId) {
+        let mut state = self.lock();
+        let state = &mut *state;
+        if let Some(subscriber) = state.subscribers.remove(&connection) {
+            subscriber.outbox.end_stream();
+            for object in subscriber.subscriptions.objects() {
+                state.routes.remove(connection, object);
+            }
+        }
+        if let Some(user) = state.routes.viewers.remove(&connection) {
+            state.routes.sights.leave(user, connection);
+        }
+    }
+
+    /// The subscriptions of a connection.
+    #[must_use]
+    pub fn subscriptions(&self, connection: ConnectionId) -> Arc<Subscriptions> {
+        self.lock()
+            .subscribers
+            .get(&connection)
+            .map(|found| Arc::clone(&found.subscriptions))
+            .unwrap_or_default()
+    }
+
+    /// Gives a connection that is behind, and waits for event `next`, stored events from there on, without a hole.
+    /// `oldest` is the oldest one that is stored.
+    ///
+    /// Events that were not given out here yet are left for the next time: who may see them is not known before.
+    pub fn catch_up(
+        &self,
+        connection: ConnectionId,
+        next: Seq,
+        oldest: Seq,
+        events: &[Event],
+        now_ms: u64,
+    ) {
+        let mut state = self.lock();
+        let State {
+            newest,
+            subscribers,
+            routes,
+        } = &mut *state;
+        // The stream may be another one by now: after a logout, or a login.
+        let Some(subscriber) = subscribers
+            .get_mut(&connection)
+            .filter(|subscriber| subscriber.outbox.behind_at() == Some(next))
+        else {
+            return;
+        };
+        if oldest > next {
+            subscriber.outbox.push(gap_line(next, oldest - 1, now_ms));
+        }
+        let mut reached = oldest.max(next) - 1;
+        for event in events.iter().take_while(|event| event.seq <= *newest) {
+            reached = event.seq;
+            let matter = Matter::of(event);
+            if subscriber.wants(&matter) && routes.sees(connection, &matter) {
+                subscriber.outbox.push(event.line.clone());
+            }
+        }
+        if subscriber.outbox.caught_up_to(reached)
+            && let Some(position) = &mut subscriber.position
+            && position.told < reached
+        {
+            subscriber.outbox.push(position_line(reached, now_ms));
+            subscriber.told(reached, now_ms);
+        }
+    }
+
+    /// Sends positions to those who asked for them and have been sent nothing for a minute, while the log moved on.
+    pub fn tell_positions(&self, now_ms: u64) {
+        let mut state = self.lock();
+        let newest = state.newest;
+        for subscriber in state.subscribers.values_mut() {
+            if let Some(position) = &subscriber.position
+                && position.told < newest
+                && now_ms.saturating_sub(position.at_ms) >= POSITION_EVERY_MS
+                && subscriber.outbox.is_live()
+            {
+                subscriber.outbox.push(position_line(newest, now_ms));
+                subscriber.told(newest, now_ms);
+            }
+        }
+    }
+}
+
+impl Subscriber {
+    fn wants(&self, matter: &Matter<'_>) -> bool {
+        self.subscriptions.matches(
+            matter.subclass.as_str(),
+            matter.kind,
+            matter.object_text.as_str(),
+        )
+    }
+
+    fn told(&mut self, seq: Seq, now_ms: u64) {
+        if let Some(position) = &mut self.position {
+            *position = Position {
+                told: seq,
+                at_ms: now_ms,
+            };
+        }
+    }
+}
+
+impl<'a> Matter<'a> {
+    fn of(event: &'a Event) -> Self {
+        Self {
+            subclass: event.subclass,
+            kind: event.kind.as_str(),
+            object: event.object,
+            object_text: event.object.text(),
+            audience: &event.audience,
+        }
+    }
+}
+
+impl Routes {
+    /// The connections that may want an event and may see it, each once.
+    fn concerned<'a>(&'a self, matter: &'a Matter<'_>) -> impl Iterator<Item = ConnectionId> + 'a {
+        let here = self.by_object.get(&matter.object).into_iter().flatten();
+        let here = here
+            .filter(|id| !self.everywhere.contains(id))
+            .filter(|&&id| self.sees(id, matter));
+        let private = matter.subclass == Subclass::Conversation;
+        let everywhere = if private {
+            &self.overseers
+        } else {
+            &self.everywhere
+        };
+        let members = private
+            .then(|| self.sights.concerned(matter.object, matter.audience))
+            .into_iter()
+            .flatten()
+            .filter(|id| self.everywhere.contains(id) && !self.overseers.contains(id));
+        here.chain(everywhere).copied().chain(members)
+    }
+
+    /// Whether a connection may see an event.
+    fn sees(&self, connection: ConnectionId, matter: &Matter<'_>) -> bool {
+        matter.subclass != Subclass::Conversation
+            || self.viewers.get(&connection).is_none_or(|&user| {
+                self.sights.sees(user, matter.object) || matter.audience.removed.contains(&user)
+            })
+    }
+
+    fn add(&mut self, connection: ConnectionId, object: &str) {
+        if object == ANY {
+            self.everywhere.insert(connection);
+            let viewer = self.viewers.get(&connection);
+            if viewer.is_none_or(|&user| self.sights.sees_everything(user)) {
+                self.overseers.insert(connection);
+            }
+        } else if let Some(object) = Id::parse(object) {
+            self.by_object.entry(object).or_default().insert(connection);
+        }
+    }
+
+    fn remove(&mut self, connection: ConnectionId, object: &str) {
+        if object == ANY {
+            self.everywhere.remove(&connection);
+            self.overseers.remove(&connection);
+        } else if let Some(object) = Id::parse(object)
+            && let Some(connections) = self.by_object.get_mut(&object)
+        {
+            connections.remove(&connection);
+            if connections.is_empty() {
+                self.by_object.remove(&object);
+            }
+        }
+    }
+
+    /// Takes in what an event lets users see, before it is given out.
+    fn promote(&mut self, event: &Event) {
+        for connection in self.sights.gain(event) {
+            if self.everywhere.contains(&connection) {
+                self.overseers.insert(connection);
+            }
+        }
+    }
+
+    /// Takes in what an event lets users see no more, after it was given out.
+    fn demote(&mut self, event: &Event) {
+        for connection in self.sights.lose(event) {
+            self.overseers.remove(&connection);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,254 @@
+use super::*;
+use crate::model::EventType;
+use crate::wire::Batch;
+
+fn subscription(subclass: &str, kind: &str, object: &str) -> Subscription {
+    Subscription {
+        subclass: subclass.into(),
+        r#type: kind.into(),
+        obj_id: object.into(),
+    }
+}
+
+fn wish(added: Vec<Subscription>, viewer: Option<u64>) -> Wish {
+    Wish {
+        added,
+        begin: Begin::Now,
+        position: false,
+        viewer: viewer.map(user),
+    }
+}
+
+fn everything() -> Vec<Subscription> {
+    vec![subscription(ANY, ANY, ANY)]
+}
+
+fn user(number: u64) -> UserId {
+    UserId(Id(number))
+}
+
+fn event(seq: Seq, object: u64) -> Event {
+    Event {
+        seq,
+        subclass: Subclass::Conversation,
+        kind: EventType::Created,
+        object: Id(object),
+        audience: Audience::default(),
+        line: Bytes::from(format!("{seq} ")),
+    }
+}
+
+/// The event that lets a user into a conversation, or out of it.
+fn membership(seq: Seq, object: u64, member: u64, added: bool) -> Event {
+    let mut event = event(seq, object);
+    if added {
+        event.audience.added.push(user(member));
+    } else {
+        event.audience.removed.push(user(member));
+    }
+    event
+}
+
+fn outbox() -> Arc<Outbox> {
+    Arc::new(Outbox::new(100_000, 8))
+}
+
+fn sight(everything: bool, conversations: &[u64]) -> Sight {
+    Sight {
+        everything,
+        conversations: conversations.iter().copied().map(Id).collect(),
+    }
+}
+
+/// A subscriber to everything that acts as a user who sees these conversations.
+fn viewer(hub: &Hub, connection: ConnectionId, number: u64, sees: Sight) -> Arc<Outbox> {
+    let outbox = outbox();
+    assert!(hub.follow(user(number), connection));
+    hub.show(user(number), sees);
+    hub.subscribe(connection, &outbox, wish(everything(), Some(number)), 0);
+    outbox
+}
+
+/// What waits, up to a mark that is put behind it.
+async fn written(outbox: &Outbox) -> String {
+    outbox.push(Bytes::from_static(b"."));
+    match outbox.next_batch(100_000).await {
+        Batch::Write(bytes) => {
+            outbox.wrote(bytes.len());
+            String::from_utf8_lossy(&bytes)
+                .trim_end_matches('.')
+                .to_owned()
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_event_comes_once_however_many_subscriptions_match() {
+    let hub = Hub::new(0);
+    let outbox = outbox();
+    let object = Id(9).to_string();
+    let all = vec![
+        subscription(ANY, ANY, ANY),
+        subscription("conversation", ANY, &object),
+        subscription(ANY, "created", &object),
+    ];
+    hub.subscribe(1, &outbox, wish(all.clone(), None), 0);
+    hub.publish(&[event(1, 9), event(2, 8)], 0);
+    assert_eq!(written(&outbox).await, "1 2 ");
+    hub.unsubscribe(1, &all[..1]);
+    hub.publish(&[event(3, 9), event(4, 8)], 0);
+    assert_eq!(written(&outbox).await, "3 ");
+    hub.unsubscribe(1, &all[1..]);
+    assert!(hub.subscriptions(1).is_empty());
+    hub.leave(1);
+    nothing_is_left(&hub);
+}
+
+fn nothing_is_left(hub: &Hub) {
+    let state = hub.lock();
+    let routes = &state.routes;
+    assert!(state.subscribers.is_empty() && routes.by_object.is_empty());
+    assert!(routes.everywhere.is_empty() && routes.overseers.is_empty());
+    assert!(routes.viewers.is_empty() && routes.sights.is_empty());
+}
+
+#[tokio::test]
+async fn a_position_is_told_once_a_minute_while_the_log_moves_on() {
+    let hub = Hub::new(7);
+    let outbox = outbox();
+    let wish = Wish {
+        position: true,
+        ..wish(vec![subscription("user", ANY, ANY)], None)
+    };
+    hub.subscribe(1, &outbox, wish, 1000);
+    let line = written(&outbox).await;
+    assert!(line.contains(r#""type":"position","seq":7"#), "{line}");
+    hub.publish(&[event(8, 9)], 2000);
+    hub.tell_positions(60_999);
+    hub.tell_positions(61_000);
+    hub.tell_positions(61_000);
+    let line = written(&outbox).await;
+    assert!(
+        line.contains(r#""seq":8"#) && line.matches("position").count() == 1,
+        "{line}"
+    );
+}
+
+#[tokio::test]
+async fn a_user_receives_what_its_conversations_do_and_the_event_that_ends_that() {
+    let hub = Hub::new(0);
+    let member = viewer(&hub, 1, 7, sight(false, &[9]));
+    let other = viewer(&hub, 2, 8, sight(false, &[]));
+    hub.publish(&[event(1, 9), event(2, 10), membership(3, 10, 7, true)], 0);
+    hub.publish(&[event(4, 10), membership(5, 9, 7, false), event(6, 9)], 0);
+    assert_eq!(written(&member).await, "1 3 4 5 ");
+    hub.send("typing", Id(10), &Bytes::from_static(b"here "));
+    hub.send("typing", Id(9), &Bytes::from_static(b"there "));
+    assert_eq!(written(&member).await, "here ");
+    let mut deleted = event(7, 10);
+    deleted.kind = EventType::Deleted;
+    hub.publish(&[deleted, event(8, 10)], 0);
+    assert_eq!(written(&member).await, "7 ");
+    let mut of_users = event(9, 3);
+    of_users.subclass = Subclass::User;
+    hub.publish(&[of_users], 0);
+    assert_eq!(written(&member).await, "9 ");
+    assert_eq!(written(&other).await, "9 ");
+    hub.leave(1);
+    hub.leave(2);
+    nothing_is_left(&hub);
+}
+
+#[tokio::test]
+async fn naming_a_conversation_does_not_show_it() {
+    let hub = Hub::new(0);
+    let outbox = outbox();
+    assert!(hub.follow(user(7), 1));
+    hub.show(user(7), sight(false, &[]));
+    let named = vec![subscription("conversation", ANY, &Id(9).to_string())];
+    hub.subscribe(1, &outbox, wish(named, Some(7)), 0);
+    hub.publish(&[event(1, 9), membership(2, 9, 7, true), event(3, 9)], 0);
+    assert_eq!(written(&outbox).await, "2 3 ");
+}
+
+#[tokio::test]
+async fn what_happens_while_a_sight_is_read_is_not_lost() {
+    let hub = Hub::new(0);
+    let outbox = outbox();
+    assert!(hub.follow(user(7), 1));
+    hub.publish(&[membership(1, 9, 7, true), membership(2, 10, 7, false)], 0);
+    // Read before the two events, or between them: they are newer.
+    hub.show(user(7), sight(false, &[10]));
+    assert!(!hub.follow(user(7), 2), "it is known now");
+    hub.subscribe(1, &outbox, wish(everything(), Some(7)), 0);
+    hub.publish(&[event(3, 9), event(4, 10)], 0);
+    assert_eq!(written(&outbox).await, "3 ");
+}
+
+#[tokio::test]
+async fn who_was_not_followed_sees_no_conversation() {
+    let hub = Hub::new(0);
+    let outbox = outbox();
+    hub.subscribe(1, &outbox, wish(everything(), Some(7)), 0);
+    hub.publish(&[event(1, 9)], 0);
+    assert_eq!(written(&outbox).await, "");
+}
+
+#[tokio::test]
+async fn an_admin_sees_everything_as_long_as_it_is_one() {
+    let hub = Hub::new(0);
+    let outbox = viewer(&hub, 1, 7, sight(false, &[9]));
+    let role = |seq, admin| {
+        let mut event = membership(seq, 7, 7, admin);
+        event.subclass = Subclass::User;
+        event.kind = EventType::Updated;
+        event
+    };
+    hub.publish(&[event(1, 10), role(2, true), event(3, 10), event(4, 9)], 0);
+    hub.publish(&[role(5, false), event(6, 10), event(7, 9)], 0);
+    assert_eq!(written(&outbox).await, "2 3 4 5 7 ");
+}
+
+#[tokio::test]
+async fn stored_events_are_sifted_by_what_may_be_seen_now() {
+    let hub = Hub::new(3);
+    let outbox = outbox();
+    assert!(hub.follow(user(7), 1));
+    hub.show(user(7), sight(false, &[9]));
+    let wish = Wish {
+        begin: Begin::After(0),
+        ..wish(everything(), Some(7))
+    };
+    hub.subscribe(1, &outbox, wish, 0);
+    let stored = [
+        event(1, 10),
+        membership(2, 10, 7, false),
+        event(3, 9),
+        // Stored, and not given out yet: whether it may be seen is not known.
+        event(4, 9),
+    ];
+    hub.catch_up(1, 1, 1, &stored, 0);
+    assert_eq!(written(&outbox).await, "2 3 ");
+    assert!(outbox.is_live());
+    hub.publish(&stored[3..], 0);
+    assert_eq!(written(&outbox).await, "4 ");
+}
+
+#[tokio::test]
+async fn a_page_of_events_that_was_read_for_the_stream_before_is_dropped() {
+    let hub = Hub::new(3);
+    let outbox = outbox();
+    let resume = |after| Wish {
+        begin: Begin::After(after),
+        ..wish(everything(), None)
+    };
+    hub.subscribe(1, &outbox, resume(0), 0);
+    let stored = [event(1, 9), event(2, 9), event(3, 9)];
+    hub.leave(1);
+    hub.catch_up(1, 1, 1, &stored, 0);
+    hub.subscribe(1, &outbox, resume(2), 0);
+    hub.catch_up(1, 1, 1, &stored, 0);
+    hub.catch_up(1, 3, 1, &stored[2..], 0);
+    assert_eq!(written(&outbox).await, "3 ");
+}

@@ -1,0 +1,543 @@
+//! Who is connected: admission within the limits, the sessions, and ending them from outside (protocol.md, 1 and 7).
+//!
+//! It knows connections by their numbers and can close them; it never reads or writes one.
+
+use crate::hub::ConnectionId;
+use crate::limits::Limits;
+use crate::model::{Id, IdMaker, TokenId, UserId};
+use crate::store::Ends;
+use crate::wire::{CloseReason, Outbox, closed_line};
+use serde::Serialize;
+use std::collections::HashMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio_util::sync::CancellationToken;
+
+/// Who may do what on a listener's connections (protocol.md, 7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Access {
+    /// Every request is allowed, and names the user it acts for.
+    Trusted,
+    /// A connection logs in, and acts as that user.
+    Login,
+}
+
+impl Access {
+    /// Its name, in chatd.toml and in answers.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Trusted => "trusted",
+            Self::Login => "login",
+        }
+    }
+}
+
+/// Where a connection comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remote {
+    /// Over TCP.
+    Tcp(std::net::SocketAddr),
+    /// Over a Unix socket, by a process of this user id.
+    Unix {
+        /// The user id, if the system tells it.
+        uid: Option<u32>,
+    },
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix { uid: Some(uid) } => write!(f, "unix:uid={uid}"),
+            Self::Unix { uid: None } => f.write_str("unix"),
+        }
+    }
+}
+
+impl Remote {
+    /// What is counted as one source: an IPv4 address, an IPv6 network of 64 bits, or all Unix sockets.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        match self {
+            Self::Tcp(address) => match address.ip().to_canonical() {
+                IpAddr::V6(address) => {
+                    let network = address.to_bits() >> 64 << 64;
+                    Source(Some(IpAddr::V6(Ipv6Addr::from_bits(network))))
+                }
+                address @ IpAddr::V4(_) => Source(Some(address)),
+            },
+            Self::Unix { .. } => Source(None),
+        }
+    }
+}
+
+/// What connections, requests and failed logins are counted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Source(Option<IpAddr>);
+
+/// Why a connection is not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// `limits.max_connections` are open.
+    Total,
+    /// `limits.max_connections_per_address` of this address are open.
+    PerAddress,
+    /// On `limits.max_connections_not_logged_in` nobody has logged in.
+    NotLoggedIn,
+}
+
+/// Everything that is connected.
+#[derive(Debug)]
+pub struct Registry {
+    state: Mutex<State>,
+    limits: Limits,
+    open: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    ids: IdMaker,
+    next: ConnectionId,
+    connections: HashMap<ConnectionId, Connection>,
+    /// Connections of login listeners.
+    by_source: HashMap<Source, usize>,
+    by_user: HashMap<UserId, Vec<ConnectionId>>,
+    /// Connections of login listeners on which nobody is logged in.
+    not_logged_in: usize,
+    ends: u64,
+}
+
+#[derive(Debug)]
+struct Connection {
+    session: Session,
+    source: Source,
+    /// There once the connection is served.
+    closer: Option<Closer>,
+}
+
+/// A session as `session list` shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Session {
+    /// Its id.
+    pub session_id: Id,
+    /// Who is logged in.
+    #[serde(flatten)]
+    pub account: Option<Account>,
+    /// The listener's access.
+    pub access: Access,
+    /// Where it comes from.
+    pub remote: String,
+    /// When the connection was accepted, in milliseconds.
+    pub connected_time: u64,
+}
+
+/// Who is logged in, and how.
+#[derive(Clone, Debug, Serialize)]
+pub struct Account {
+    /// The user.
+    pub user_id: UserId,
+    /// Its login, as kept.
+    pub login: String,
+    /// The token that it logged in with.
+    #[serde(skip)]
+    pub token: Option<TokenId>,
+}
+
+/// Ends a connection from outside.
+#[derive(Clone, Debug)]
+pub struct Closer {
+    outbox: Arc<Outbox>,
+    closing: CancellationToken,
+}
+
+impl Closer {
+    /// A closer of the connection with this outbox, whose `closing` is cancelled when it is to end.
+    #[must_use]
+    pub fn new(outbox: Arc<Outbox>) -> Self {
+        Self {
+            outbox,
+            closing: CancellationToken::new(),
+        }
+    }
+
+    /// Sends a last line that says why, and ends the connection soon.
+    pub fn close(&self, reason: CloseReason) {
+        self.outbox.close_with(closed_line(reason));
+        self.closing.cancel();
+    }
+
+    /// Whether the connection is to end.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.closing.is_cancelled()
+    }
+
+    /// Waits until the connection is to end.
+    pub async fn closing(&self) {
+        self.closing.cancelled().await;
+    }
+}
+
+impl Registry {
+    /// An empty registry with these limits.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            state: Mutex::default(),
+            limits,
+            open: AtomicUsize::new(0),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Admits a connection, as long as the ticket is kept.
+    pub fn admit(
+        self: &Arc<Self>,
+        access: Access,
+        remote: &Remote,
+        now_ms: u64,
+    ) -> Result<Ticket, Refused> {
+        let source = remote.source();
+        let mut state = self.lock();
+        if state.connections.len() >= self.limits.max_connections {
+            return Err(Refused::Total);
+        }
+        if access == Access::Login {
+            if state.not_logged_in >= self.limits.max_connections_not_logged_in {
+                return Err(Refused::NotLoggedIn);
+            }
+            let of_source = state.by_source.entry(source).or_default();
+            if *of_source >= self.limits.max_connections_per_address {
+                return Err(Refused::PerAddress);
+            }
+            *of_source += 1;
+            state.not_logged_in += 1;
+        }
+        state.next += 1;
+        let id = state.next;
+        let session = Session {
+            session_id: state.ids.next(now_ms),
+            account: None,
+            access,
+            remote: remote.to_string(),
+            connected_time: now_ms,
+        };
+        let connection = Connection {
+            session,
+            source,
+            closer: None,
+        };
+        state.connections.insert(id, connection);
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Ok(Ticket {
+            registry: Arc::clone(self),
+            id,
+            access,
+            source,
+        })
+    }
+
+    /// How many connections are open.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Whether none is open.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Every session, in the order of their ids.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<Session> {
+        let mut sessions: Vec<Session> = self
+            .lock()
+            .connections
+            .values()
+            .map(|connection| connection.session.clone())
+            .collect();
+        sessions.sort_unstable_by_key(|session| session.session_id);
+        sessions
+    }
+
+    /// Closes the connection of a session; false if there is none.
+    #[must_use]
+    pub fn stop(&self, session_id: Id) -> bool {
+        let state = self.lock();
+        let found = state
+            .connections
+            .values()
+            .find(|connection| connection.session.session_id == session_id);
+        let Some(connection) = found else {
+            return false;
+        };
+        connection.end();
+        true
+    }
+
+    /// How many times sessions were ended by a change.
+    #[must_use]
+    pub fn ends(&self) -> u64 {
+        self.lock().ends
+    }
+
+    /// Closes the connections whose sessions a change ended; `by` is the one that made it.
+    pub fn end(&self, ends: Ends, by: ConnectionId) {
+        let mut state = self.lock();
+        state.ends += 1;
+        let of_user = |user| state.by_user.get(&user).into_iter().flatten();
+        let ended: Vec<ConnectionId> = match ends {
+            Ends::All(user) => of_user(user).copied().collect(),
+            Ends::Others(user) => of_user(user).copied().filter(|&id| id != by).collect(),
+            Ends::Token(token) => state
+                .connections
+                .iter()
+                .filter(|(_, connection)| connection.session.token() == Some(token))
+                .map(|(&id, _)| id)
+                .collect(),
+        };
+        for connection in ended.iter().filter_map(|id| state.connections.get(id)) {
+            connection.end();
+        }
+    }
+}
+
+impl Session {
+    fn token(&self) -> Option<TokenId> {
+        self.account.as_ref().and_then(|account| account.token)
+    }
+}
+
+impl Connection {
+    fn end(&self) {
+        if let Some(closer) = &self.closer {
+            closer.close(CloseReason::SessionEnded);
+        }
+    }
+}
+
+/// An admitted connection's place, which is free again when the ticket is dropped.
+#[derive(Debug)]
+pub struct Ticket {
+    registry: Arc<Registry>,
+    id: ConnectionId,
+    access: Access,
+    source: Source,
+}
+
+impl Ticket {
+    /// The connection's number.
+    #[must_use]
+    pub const fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// The listener's access.
+    #[must_use]
+    pub const fn access(&self) -> Access {
+        self.access
+    }
+
+    /// What the connection is counted by.
+    #[must_use]
+    pub const fn source(&self) -> Source {
+        self.source
+    }
+
+    /// Says how the connection can be closed.
+    pub fn served(&self, closer: Closer) {
+        if let Some(connection) = self.registry.lock().connections.get_mut(&self.id) {
+            connection.closer = Some(closer);
+        }
+    }
+
+    /// The connection's session.
+    #[must_use]
+    pub fn session(&self) -> Option<Session> {
+        let state = self.registry.lock();
+        state
+            .connections
+            .get(&self.id)
+            .map(|connection| connection.session.clone())
+    }
+
+    /// Begins a new session on the connection, of this account or of nobody, and gives its id; none if sessions were
+    /// ended meanwhile, that is, if [`Registry::ends`] no longer says `ends`.
+    #[must_use]
+    pub fn begin_session(
+        &self,
+        account: Option<Account>,
+        ends: Option<u64>,
+        now_ms: u64,
+    ) -> Option<Id> {
+        let mut state = self.registry.lock();
+        if ends.is_some_and(|ends| ends != state.ends) {
+            return None;
+        }
+        let session_id = state.ids.next(now_ms);
+        state.log_out(self.id, self.access);
+        if let Some(account) = &account {
+            let connections = state.by_user.entry(account.user_id).or_default();
+            connections.push(self.id);
+            if self.access == Access::Login {
+                state.not_logged_in -= 1;
+            }
+        }
+        if let Some(connection) = state.connections.get_mut(&self.id) {
+            connection.session.session_id = session_id;
+            connection.session.account = account;
+        }
+        Some(session_id)
+    }
+}
+
+impl State {
+    /// Takes the account off a connection, which then counts as not logged in.
+    fn log_out(&mut self, id: ConnectionId, access: Access) {
+        let before = self
+            .connections
+            .get_mut(&id)
+            .and_then(|connection| connection.session.account.take());
+        let Some(account) = before else {
+            return;
+        };
+        if access == Access::Login {
+            self.not_logged_in += 1;
+        }
+        if let Some(connections) = self.by_user.get_mut(&account.user_id) {
+            connections.retain(|&other| other != id);
+            if connections.is_empty() {
+                self.by_user.remove(&account.user_id);
+            }
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut state = self.registry.lock();
+        state.log_out(self.id, self.access);
+        let Some(connection) = state.connections.remove(&self.id) else {
+            return;
+        };
+        self.registry.open.fetch_sub(1, Ordering::Relaxed);
+        if self.access == Access::Login {
+            state.not_logged_in -= 1;
+            if let Some(count) = state.by_source.get_mut(&connection.source) {
+                *count -= 1;
+                if *count == 0 {
+                    state.by_source.remove(&connection.source);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registry(limits: Limits) -> Arc<Registry> {
+        Arc::new(Registry::new(limits))
+    }
+
+    fn remote(address: &str) -> Remote {
+        Remote::Tcp(address.parse().unwrap())
+    }
+
+    fn account(user: u64) -> Account {
+        Account {
+            user_id: UserId(Id(user)),
+            login: "ann".to_owned(),
+            token: None,
+        }
+    }
+
+    #[test]
+    fn places_are_free_again_whatever_became_of_the_connection() {
+        let limits = Limits {
+            max_connections: 3,
+            max_connections_per_address: 2,
+            max_connections_not_logged_in: 2,
+            ..Limits::default()
+        };
+        let registry = registry(limits);
+        let admit = |address: &str| registry.admit(Access::Login, &remote(address), 1);
+        let first = admit("10.0.0.1:1").unwrap();
+        let second = admit("10.0.0.2:1").unwrap();
+        assert_eq!(admit("10.0.0.3:1").err(), Some(Refused::NotLoggedIn));
+        first.begin_session(Some(account(7)), None, 1).unwrap();
+        let third = admit("10.0.0.1:2").unwrap();
+        assert_eq!(admit("10.0.0.4:1").err(), Some(Refused::Total));
+        drop(second);
+        assert_eq!(admit("10.0.0.1:3").err(), Some(Refused::PerAddress));
+        first.begin_session(None, None, 1).unwrap();
+        assert_eq!(admit("10.0.0.5:1").err(), Some(Refused::NotLoggedIn));
+        drop((first, third));
+        let state = registry.lock();
+        assert!(state.connections.is_empty() && state.by_source.is_empty());
+        assert!(state.by_user.is_empty() && state.not_logged_in == 0);
+    }
+
+    #[test]
+    fn an_ipv6_network_is_one_source() {
+        let same = remote("[2001:db8:1:2::1]:1").source();
+        assert_eq!(remote("[2001:db8:1:2:ffff::9]:2").source(), same);
+        assert_ne!(remote("[2001:db8:1:3::1]:1").source(), same);
+        let mapped = remote("[::ffff:10.0.0.1]:1").source();
+        assert_eq!(mapped, remote("10.0.0.1:5").source());
+    }
+
+    #[test]
+    fn sessions_of_one_millisecond_have_ids_of_their_own() {
+        let registry = registry(Limits::default());
+        let tickets: Vec<Ticket> = (0..3)
+            .map(|_| {
+                registry
+                    .admit(Access::Trusted, &remote("127.0.0.1:1"), 5)
+                    .unwrap()
+            })
+            .collect();
+        let ids: Vec<Id> = registry
+            .sessions()
+            .iter()
+            .map(|session| session.session_id)
+            .collect();
+        assert!(ids.windows(2).all(|pair| pair[0] < pair[1]), "{ids:?}");
+        assert_eq!(ids.len(), tickets.len());
+    }
+
+    #[test]
+    fn a_change_of_password_ends_the_other_sessions_only() {
+        let registry = registry(Limits::default());
+        let open = |user| {
+            let ticket = registry
+                .admit(Access::Trusted, &remote("127.0.0.1:1"), 5)
+                .unwrap();
+            let closer = Closer::new(Arc::new(Outbox::new(1000, 8)));
+            ticket.served(closer.clone());
+            ticket.begin_session(Some(account(user)), None, 5).unwrap();
+            (ticket, closer)
+        };
+        let sessions = [open(1), open(1), open(2)];
+        let ended = || sessions.each_ref().map(|(_, closer)| closer.is_closing());
+        registry.end(Ends::Others(UserId(Id(1))), sessions[0].0.id());
+        assert_eq!(ended(), [false, true, false]);
+        let late = sessions[2].0.begin_session(Some(account(1)), Some(0), 6);
+        assert_eq!(late, None, "its credentials may be those from before");
+        registry.end(Ends::All(UserId(Id(1))), sessions[2].0.id());
+        assert_eq!(ended(), [true, true, false]);
+        let last = sessions[2].0.session().unwrap().session_id;
+        assert!(registry.stop(last) && !registry.stop(Id(99)));
+        assert_eq!(ended(), [true, true, true]);
+    }
+}

@@ -1,0 +1,187 @@
+//! The daemon as a whole: starts its listeners and its store, keeps house, and stops.
+
+mod descriptors;
+mod listener;
+
+use crate::auth::Hasher;
+use crate::config::{Address, Config};
+use crate::counters::Counters;
+use crate::hub::Hub;
+use crate::limits::{Limits, SHUTDOWN_GRACE_SECONDS};
+use crate::model::{Clock, Event};
+use crate::registry::{Access, Registry};
+use crate::session::Shared;
+use crate::store::{self, OpenError, Settings};
+use crate::throttle::{FailedLogins, Rates};
+use crate::tls::Tls;
+use listener::Listener;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// A server that listens, not yet serving.
+pub struct Server {
+    shared: Arc<Shared>,
+    listeners: Vec<Listener>,
+}
+
+/// Why a server does not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// A listener cannot be had.
+    Listen(String),
+    /// The store does not open.
+    Store(OpenError),
+}
+
+/// Reads the certificates of a running server's listeners again.
+#[derive(Clone, Debug)]
+pub struct Reloader(Vec<Arc<Tls>>);
+
+impl Reloader {
+    /// Reads them; those that cannot be used are logged, and the ones before stay in use.
+    pub fn reload(&self) {
+        for tls in &self.0 {
+            match tls.reload() {
+                Ok(()) => tracing::info!("certificates read again"),
+                Err(error) => {
+                    tracing::error!(
+                        error,
+                        "certificates not read again; the old ones stay in use"
+                    );
+                }
+            }
+        }
+    }
+}
+
+impl Server {
+    /// Binds the listeners, then opens the store.
+    pub async fn start(config: &Config, clock: Clock) -> Result<Self, StartError> {
+        let limits = Limits {
+            max_connections: descriptors::connections(config.limits.max_connections),
+            ..config.limits.clone()
+        };
+        let mut listeners = Vec::new();
+        for listen in &config.listen {
+            let bound = Listener::bind(listen).await;
+            listeners.push(bound.map_err(StartError::Listen)?);
+        }
+        let settings = Settings {
+            keep_ms: config.keep_ms,
+            search_time: Duration::from_secs(limits.search_seconds),
+            max_message_bytes: limits.max_message_bytes,
+            clock: clock.clone(),
+        };
+        // The store reports to the hub, and the hub begins at the store's newest event.
+        let hub: Arc<OnceLock<Arc<Hub>>> = Arc::default();
+        let (reported, time) = (Arc::clone(&hub), clock.clone());
+        let on_commit = Box::new(move |events: &[Event]| {
+            if let Some(hub) = reported.get() {
+                hub.publish(events, time.now_ms());
+            }
+        });
+        let data_dir = config.data_dir.clone();
+        let opened = tokio::task::spawn_blocking(move || {
+            store::open_embedded(&data_dir, settings, on_commit)
+        })
+        .await;
+        let store = opened
+            .map_err(|error| {
+                StartError::Store(OpenError(format!("opening the store failed: {error}")))
+            })?
+            .map_err(StartError::Store)?;
+        let hub = Arc::clone(hub.get_or_init(|| Arc::new(Hub::new(store.newest()))));
+        let security = &config.security;
+        let shared = Arc::new(Shared {
+            store,
+            hub,
+            registry: Arc::new(Registry::new(limits.clone())),
+            hasher: Hasher::new(security.bcrypt_cost),
+            failed_logins: FailedLogins::new(security.failed_logins_per_minute),
+            rates: Arc::new(Rates::new(&limits)),
+            limits,
+            registration: security.registration,
+            login_time: Duration::from_secs(security.login_seconds),
+            counters: Counters::default(),
+            clock,
+            started: Instant::now(),
+            shutdown: CancellationToken::new(),
+        });
+        Ok(Self { shared, listeners })
+    }
+
+    /// Where the server really listens, who may do what there, and whether it speaks TLS.
+    pub fn listeners(&self) -> impl Iterator<Item = (&Address, Access, bool)> {
+        self.listeners
+            .iter()
+            .map(|listener| (&listener.address, listener.access, listener.tls.is_some()))
+    }
+
+    /// What reads the certificates again.
+    #[must_use]
+    pub fn reloader(&self) -> Reloader {
+        Reloader(
+            self.listeners
+                .iter()
+                .filter_map(|listener| listener.tls.clone())
+                .collect(),
+        )
+    }
+
+    /// Serves until `stop` ends; then finishes what was read, and closes the store.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let Self { shared, listeners } = self;
+        let tracker = TaskTracker::new();
+        let accepting = TaskTracker::new();
+        for listener in listeners {
+            accepting.spawn(listener.accept(Arc::clone(&shared), tracker.clone()));
+        }
+        accepting.spawn(keep_house(Arc::clone(&shared)));
+        stop.await;
+        shared.shutdown.cancel();
+        accepting.close();
+        tracker.close();
+        let grace = Duration::from_secs(SHUTDOWN_GRACE_SECONDS);
+        if tokio::time::timeout(grace, async {
+            tokio::join!(accepting.wait(), tracker.wait())
+        })
+        .await
+        .is_err()
+        {
+            tracing::warn!(
+                connections = tracker.len(),
+                "some connections did not take their answers in time"
+            );
+        }
+        if let Ok(shared) = Arc::try_unwrap(shared) {
+            shared.store.stop().await;
+        } else {
+            // A connection that is stuck keeps its handle; what was acknowledged is in the journal all the same.
+            tracing::warn!("stopped with connections open");
+        }
+    }
+}
+
+/// What is to be done every second: positions, and telling of refusals without a line for each.
+async fn keep_house(shared: Arc<Shared>) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    let mut told = shared.counters.all();
+    loop {
+        tokio::select! {
+            () = shared.shutdown.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        shared.hub.tell_positions(shared.clock.now_ms());
+        shared.rates.forget_quiet();
+        let counters = shared.counters.all();
+        for ((name, before), (_, now)) in told.iter().zip(&counters) {
+            // Logins have lines of their own, in the audit log.
+            if now > before && !name.contains("logins") {
+                tracing::info!(event = name, count = now - before, total = now, "refused");
+            }
+        }
+        told = counters;
+    }
+}

@@ -1,0 +1,267 @@
+//! One connection: lines in, answers and events out.
+//!
+//! The reading half takes requests in order, gives each its place in the outbox, and has it done (`requests.rs`). Changes
+//! are handed to the store without waiting for them, so that a client's pipelined changes share rounds; anything else
+//! first waits for the changes before it, so that requests take effect in their order (protocol.md, 1). The writing half
+//! (`writer.rs`) sends what is ready, and fetches stored events for a stream that fell behind. Who is logged in belongs
+//! to the reading half alone (`login.rs`).
+
+mod login;
+mod requests;
+mod writer;
+
+use crate::auth::Hasher;
+use crate::config::Registration;
+use crate::counters::Counters;
+use crate::error::{Code, Error};
+use crate::hub::Hub;
+use crate::limits::{CLOSE_GRACE_MS, IN_FLIGHT_MAX_REQUESTS, Limits, SHUTDOWN_FLUSH_SECONDS};
+use crate::model::Clock;
+use crate::registry::{Access, Closer, Registry, Ticket};
+use crate::store::{Principal, Store};
+use crate::throttle::{ConnectionRate, FailedLogins, Rates};
+use crate::wire::{CloseReason, LineDecoder, LineError, Outbox, looks_like_http, reply_line};
+use bytes::{Bytes, BytesMut};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
+use tokio_util::codec::Decoder;
+use tokio_util::sync::CancellationToken;
+
+/// What all connections share.
+pub struct Shared {
+    /// The store.
+    pub store: Store,
+    /// Who is subscribed to what.
+    pub hub: Arc<Hub>,
+    /// Who is connected.
+    pub registry: Arc<Registry>,
+    /// Hashes passwords.
+    pub hasher: Hasher,
+    /// Who failed to log in.
+    pub failed_logins: FailedLogins,
+    /// How fast requests come on login listeners.
+    pub rates: Arc<Rates>,
+    /// The configured limits.
+    pub limits: Limits,
+    /// Whether a stranger may become a user.
+    pub registration: Registration,
+    /// How long a connection of a login listener may stay without a login.
+    pub login_time: Duration,
+    /// How often something was refused.
+    pub counters: Counters,
+    /// The time.
+    pub clock: Clock,
+    /// When the daemon was started.
+    pub started: Instant,
+    /// Cancelled when the daemon stops.
+    pub shutdown: CancellationToken,
+}
+
+/// Bytes that a read of an idle connection is ready for; reads that fill their buffer get larger ones.
+const READ_BYTES: (usize, usize) = (1024, 64 * 1024);
+
+/// Serves a connection until it ends. It was accepted at `accepted`, from when on the time to log in counts.
+pub async fn serve<S>(shared: Arc<Shared>, ticket: Ticket, stream: S, accepted: Instant)
+where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
+    let (mut input, mut output) = tokio::io::split(stream);
+    let outbox = Arc::new(Outbox::new(
+        shared.limits.max_pending_bytes,
+        IN_FLIGHT_MAX_REQUESTS,
+    ));
+    let closer = Closer::new(Arc::clone(&outbox));
+    ticket.served(closer.clone());
+    let id = ticket.id();
+    let strangers = ticket.access() == Access::Login;
+    let (login_by, login_watch) = watch::channel(strangers.then(|| accepted + shared.login_time));
+    let mut session = Session {
+        by: if strangers {
+            Principal::Nobody
+        } else {
+            Principal::Trusted
+        },
+        rate: strangers.then(|| shared.rates.connection(ticket.source())),
+        shared: Arc::clone(&shared),
+        ticket,
+        outbox: Arc::clone(&outbox),
+        closer: closer.clone(),
+        login_by,
+        paused_until: None,
+    };
+    let reading = async {
+        session.read(&mut input).await;
+        if session.shared.hub.subscriptions(id).is_empty() {
+            outbox.end_input();
+        }
+        std::future::pending::<()>().await;
+    };
+    let writing = writer::write(&shared, id, &outbox, &mut output);
+    tokio::select! {
+        () = reading => {}
+        result = writing => {
+            if let Err(error) = result {
+                tracing::debug!(connection = id, %error, "connection lost");
+            }
+        }
+        () = expire(login_watch, &shared, &closer) => {}
+        () = cut_off(&shared, &closer) => {}
+    }
+    shared.hub.leave(id);
+    outbox.abandon();
+    // A peer that takes nothing does not keep its place.
+    let _ = tokio::time::timeout(Duration::from_millis(CLOSE_GRACE_MS), output.shutdown()).await;
+}
+
+/// Closes a connection on which nobody logged in in time.
+async fn expire(mut login_by: watch::Receiver<Option<Instant>>, shared: &Shared, closer: &Closer) {
+    loop {
+        let at = *login_by.borrow_and_update();
+        let changed = match at {
+            None => Ok(login_by.changed().await),
+            Some(at) => tokio::time::timeout_at(at.into(), login_by.changed()).await,
+        };
+        match changed {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => break,
+            Err(_) => {
+                shared.counters.login_timeouts.add();
+                closer.close(CloseReason::LoginTimeout);
+                break;
+            }
+        }
+    }
+    std::future::pending::<()>().await;
+}
+
+/// Ends when a connection that is to be closed has had its time to take what waits for it.
+async fn cut_off(shared: &Shared, closer: &Closer) {
+    let grace = tokio::select! {
+        () = closer.closing() => Duration::from_millis(CLOSE_GRACE_MS),
+        () = shared.shutdown.cancelled() => Duration::from_secs(SHUTDOWN_FLUSH_SECONDS),
+    };
+    tokio::time::sleep(grace).await;
+}
+
+/// The reading half of a connection.
+struct Session {
+    shared: Arc<Shared>,
+    ticket: Ticket,
+    /// For whom it acts.
+    by: Principal,
+    outbox: Arc<Outbox>,
+    closer: Closer,
+    /// How fast requests may come, on a login listener.
+    rate: Option<ConnectionRate>,
+    /// By when somebody must have logged in.
+    login_by: watch::Sender<Option<Instant>>,
+    /// Nothing is read before: requests came too fast.
+    paused_until: Option<Instant>,
+}
+
+impl Session {
+    /// Reads requests until the client's end of input, or until the connection is to be closed.
+    async fn read(&mut self, input: &mut (impl AsyncRead + Unpin)) {
+        let mut decoder = LineDecoder::new(self.shared.limits.max_line_bytes);
+        let mut buffer = BytesMut::new();
+        let mut read_bytes = READ_BYTES.0;
+        loop {
+            while let Ok(Some(line)) = decoder.decode(&mut buffer) {
+                if !self.line(line).await {
+                    return;
+                }
+            }
+            self.limit(decoder.take_skipped());
+            if buffer.is_empty() {
+                // Between requests a connection holds no more than its smallest buffer.
+                buffer = BytesMut::new();
+            }
+            buffer.reserve(read_bytes);
+            let room = buffer.capacity() - buffer.len();
+            let paused_until = self.paused_until.take();
+            let next = async {
+                if let Some(until) = paused_until {
+                    tokio::time::sleep_until(until.into()).await;
+                }
+                input.read_buf(&mut buffer).await
+            };
+            let read = tokio::select! {
+                read = next => read,
+                () = self.closer.closing() => return,
+                () = self.shared.shutdown.cancelled() => {
+                    self.closer.close(CloseReason::Shutdown);
+                    return;
+                }
+            };
+            match read {
+                Ok(0) | Err(_) => break,
+                Ok(count) => {
+                    read_bytes = if count == room {
+                        (read_bytes * 2).min(READ_BYTES.1)
+                    } else {
+                        READ_BYTES.0
+                    };
+                }
+            }
+        }
+        while let Ok(Some(line)) = decoder.decode_eof(&mut buffer) {
+            if !self.line(line).await {
+                return;
+            }
+        }
+    }
+
+    /// Deals with one line; false when no more is to be read.
+    async fn line(&mut self, line: Result<Bytes, LineError>) -> bool {
+        self.outbox.room().await;
+        if self.closer.is_closing() {
+            return false;
+        }
+        match line {
+            Err(LineError::Http) => return self.close_http(),
+            Ok(line) if looks_like_http(&line) => return self.close_http(),
+            Err(LineError::TooLong) => {
+                self.shared.counters.long_lines.add();
+                let most = self.shared.limits.max_line_bytes;
+                let text = format!("a line may have at most {most} bytes; this one was skipped");
+                self.limit(most);
+                self.outbox
+                    .reserve()
+                    .fill(reply_line(&Err(Error::new(Code::LineTooLong, text)), None));
+            }
+            Ok(line) if line.iter().all(u8::is_ascii_whitespace) => {
+                self.limit(line.len() + 1);
+            }
+            Ok(line) => self.request(&line).await,
+        }
+        !self.closer.is_closing()
+    }
+
+    fn close_http(&self) -> bool {
+        self.closer.close(CloseReason::Http);
+        false
+    }
+
+    /// Takes so many bytes off what the connection may send; where they are too many, nothing is read for as long as
+    /// the refusal says.
+    fn limit(&mut self, bytes: usize) -> Option<Error> {
+        if bytes == 0 {
+            return None;
+        }
+        let wait = self.rate.as_ref()?.take(bytes).err()?;
+        self.paused_until = Some(Instant::now() + wait);
+        self.shared.counters.limited_requests.add();
+        Some(rate_limited(
+            "requests come too fast; this one was not done",
+            wait,
+        ))
+    }
+}
+
+/// The refusal of what came too fast.
+fn rate_limited(text: &'static str, wait: Duration) -> Error {
+    let wait_ms = u64::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
+    Error::new(Code::RateLimited, text).detail("retry_after_ms", wait_ms)
+}

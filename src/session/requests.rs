@@ -1,0 +1,373 @@
+//! What is done with a request: who may use its command, then the step that the command asks for.
+
+use super::{Session, Shared, rate_limited};
+use crate::audit::Record;
+use crate::auth::{HashError, Queue};
+use crate::command::{self, Access, Context, Row, ServerInfo, Step, Subscribe};
+use crate::config::Registration;
+use crate::error::{Code, Error};
+use crate::hub::{Begin, Subscription, Wish};
+use crate::model::{ConversationId, CustomType, Given, Id, Password, PasswordHash, UserId};
+use crate::registry;
+use crate::store::{Answer, Operation, Outcome, Principal, Query, not_logged_in};
+use crate::wire::{ReplySlot, ephemeral_line, parse_envelope, reply_line};
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long to wait before a password is presented again that found no place in the queue.
+const BUSY: Duration = Duration::from_secs(1);
+
+/// A request whose answer is still to come.
+struct Asked {
+    row: &'static Row,
+    slot: ReplySlot,
+    tid: Option<Bytes>,
+}
+
+impl Session {
+    /// Does what a line asks for.
+    pub(super) async fn request(&mut self, line: &Bytes) {
+        let limited = self.limit(line.len() + 1);
+        let slot = self.outbox.reserve();
+        let (found, tid) = match parse_envelope(line) {
+            Ok(envelope) => {
+                let tid = envelope.tid.map(|tid| line.slice_ref(tid.get().as_bytes()));
+                let found = match limited {
+                    Some(error) => Err(error),
+                    None => self.step(&envelope, &slot).await,
+                };
+                (found, tid)
+            }
+            Err(refused) => {
+                let tid = refused.tid.map(|tid| line.slice_ref(tid.get().as_bytes()));
+                (Err(limited.unwrap_or(refused.error)), tid)
+            }
+        };
+        match found {
+            Ok((row, step)) => self.take(step, Asked { row, slot, tid }).await,
+            Err(error) => slot.fill(reply_line(&Err(error), tid.as_deref())),
+        }
+    }
+
+    /// The command of a request, once it is known that it may be used, and what it asks for.
+    async fn step(
+        &self,
+        envelope: &crate::wire::Envelope<'_>,
+        slot: &ReplySlot,
+    ) -> Result<(&'static Row, Step), Error> {
+        let row = command::find(&envelope.subclass, &envelope.cmd)?;
+        self.permit(row, slot).await?;
+        let server = || self.server_info();
+        let context = Context {
+            by: self.by,
+            limits: &self.shared.limits,
+            server: &server,
+        };
+        Ok((row, command::run(row, envelope.data, &context)?))
+    }
+
+    /// Refuses a command to those who may not use it at all (protocol.md, 7).
+    async fn permit(&self, row: &Row, slot: &ReplySlot) -> Result<(), Error> {
+        let open = self.shared.registration == Registration::Open;
+        match (row.access, self.by) {
+            (Access::Everyone, _)
+            | (_, Principal::Trusted)
+            | (Access::Users, Principal::User(_)) => Ok(()),
+            (Access::Registration, Principal::Nobody) if open => Ok(()),
+            (_, Principal::Nobody) => Err(not_logged_in()),
+            (Access::Admins | Access::Registration, Principal::User(_)) => {
+                if self.has_power(slot).await? {
+                    Ok(())
+                } else {
+                    let text = format!(
+                        "{} {} is for {}",
+                        row.subclass.as_str(),
+                        row.name,
+                        Access::Admins.as_str()
+                    );
+                    Err(Error::new(Code::Forbidden, text))
+                }
+            }
+        }
+    }
+
+    async fn has_power(&self, slot: &ReplySlot) -> Result<bool, Error> {
+        let answer = self.query(Query::Power, slot).await?;
+        Ok(matches!(answer, Answer::Power(true)))
+    }
+
+    fn server_info(&self) -> ServerInfo<'_> {
+        let shared = &self.shared;
+        ServerInfo {
+            uptime_seconds: shared.started.elapsed().as_secs(),
+            connections: shared.registry.len(),
+            seq: shared.store.newest(),
+            epoch: shared.store.epoch(),
+            counters: &shared.counters,
+        }
+    }
+
+    /// Does what a command wants done.
+    async fn take(&mut self, step: Step, asked: Asked) {
+        let slot = &asked.slot;
+        let answer = match step {
+            Step::Answer(data) => Ok(data),
+            Step::Apply(operation) => return self.apply(operation, asked).await,
+            Step::Hash(password, then) if self.by == Principal::Nobody => {
+                self.register(password, then, slot).await
+            }
+            Step::Hash(password, then) => match self.hash(password).await {
+                Ok(hash) => return self.apply(then(hash), asked).await,
+                Err(error) => Err(error),
+            },
+            Step::Read(query) => self.query(query, slot).await.map(Answer::into_data),
+            Step::Count(make) => self.query(Query::Counts, slot).await.map(|answer| {
+                make(match answer {
+                    Answer::Counts(counts) => counts,
+                    _ => None,
+                })
+            }),
+            Step::Login(credentials) => self.log_in(credentials, slot).await,
+            Step::Logout => self.log_out(slot).await,
+            Step::ShowSession => self.show_session(slot).await,
+            Step::ListSessions => json(&Sessions {
+                sessions: self.shared.registry.sessions(),
+            }),
+            Step::StopSession(given) => self.stop_session(&given, asked.row),
+            Step::Subscribe(wanted) => self.subscribe(wanted, slot).await,
+            Step::Unsubscribe(removed) => {
+                self.outbox.answered_before(slot).await;
+                self.shared.hub.unsubscribe(self.ticket.id(), &removed);
+                Ok(empty())
+            }
+            Step::ListSubscriptions => self.list_subscriptions(),
+            Step::Send {
+                kind,
+                conversation,
+                body,
+            } => self.send(&kind, conversation, body.as_deref(), slot).await,
+        };
+        asked.slot.fill(reply_line(&answer, asked.tid.as_deref()));
+    }
+
+    /// Hands a change to the store, which answers once it is stored.
+    async fn apply(&self, operation: Operation, asked: Asked) {
+        let Asked { row, slot, tid } = asked;
+        let audit = row.audit.then(|| {
+            let object = operation.change.subject();
+            (row.event(), object, self.ticket.session())
+        });
+        let ends = operation.change.ends().map(|ends| {
+            let registry = Arc::clone(&self.shared.registry);
+            (ends, registry, self.ticket.id())
+        });
+        let done = Box::new(move |outcome: Result<Outcome, Error>| {
+            if let Some((event, object, session)) = audit {
+                let result = outcome
+                    .as_ref()
+                    .map_or_else(|e| e.code().as_str(), |_| "ok");
+                let made = outcome.as_ref().ok().and_then(Outcome::id);
+                Record {
+                    object: object.or(made),
+                    ..Record::of(session.as_ref(), &event, result)
+                }
+                .write();
+            }
+            if let (Ok(_), Some((ends, registry, by))) = (&outcome, ends) {
+                registry.end(ends, by);
+            }
+            slot.fill(reply_line(
+                &outcome.and_then(|data| json(&data)),
+                tid.as_deref(),
+            ));
+        });
+        self.shared.store.apply(operation, done).await;
+    }
+
+    /// Hands a change to the store and waits until it is stored.
+    pub(super) async fn apply_and_wait(&self, operation: Operation) -> Result<Outcome, Error> {
+        let (send, receive) = tokio::sync::oneshot::channel();
+        let done = Box::new(move |outcome| {
+            // Nobody waits any more where the connection is gone.
+            let _ = send.send(outcome);
+        });
+        self.shared.store.apply(operation, done).await;
+        receive.await.unwrap_or_else(|_| Err(Error::internal()))
+    }
+
+    pub(super) async fn query(&self, query: Query, slot: &ReplySlot) -> Result<Answer, Error> {
+        self.outbox.answered_before(slot).await;
+        self.shared.store.query(self.by, query).await
+    }
+
+    async fn hash(&self, password: Password) -> Result<PasswordHash, Error> {
+        let queue = match self.by {
+            Principal::Trusted => Queue::Trusted,
+            Principal::User(_) | Principal::Nobody => Queue::Stranger,
+        };
+        let hashed = self.shared.hasher.hash(password, queue).await;
+        hashed.map_err(hash_refused)
+    }
+
+    async fn show_session(&self, slot: &ReplySlot) -> Result<Bytes, Error> {
+        #[derive(Serialize)]
+        struct Shown {
+            #[serde(flatten)]
+            session: registry::Session,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            role: Option<&'static str>,
+        }
+        let admin = matches!(self.by, Principal::User(_)) && self.has_power(slot).await?;
+        let session = self.ticket.session().ok_or_else(Error::internal)?;
+        json(&Shown {
+            session,
+            role: admin.then_some("admin"),
+        })
+    }
+
+    fn stop_session(&self, given: &Given<Id>, row: &Row) -> Result<Bytes, Error> {
+        let found = given
+            .id()
+            .is_some_and(|session| self.shared.registry.stop(session));
+        let result = if found {
+            "ok"
+        } else {
+            Code::SessionNotFound.as_str()
+        };
+        Record {
+            object: given.id(),
+            ..Record::of(self.ticket.session().as_ref(), &row.event(), result)
+        }
+        .write();
+        if found {
+            Ok(empty())
+        } else {
+            let text = format!("there is no session {given}");
+            Err(Error::new(Code::SessionNotFound, text).field("session_id"))
+        }
+    }
+
+    async fn send(
+        &self,
+        kind: &CustomType,
+        conversation: Given<ConversationId>,
+        body: Option<&RawValue>,
+        slot: &ReplySlot,
+    ) -> Result<Bytes, Error> {
+        let reachable = self.query(Query::Reachable(conversation), slot).await;
+        match reachable {
+            Ok(Answer::Reachable(object)) => {
+                let now_ms = self.shared.clock.now_ms();
+                let line = ephemeral_line(kind.as_str(), object, body, now_ms, self.user());
+                self.shared.hub.send(kind.as_str(), object, &line);
+                Ok(empty())
+            }
+            Ok(other) => Ok(other.into_data()),
+            Err(error) if error.field_name().is_some() => Err(error.field("obj_id")),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn subscribe(&self, asked: Subscribe, slot: &ReplySlot) -> Result<Bytes, Error> {
+        self.outbox.answered_before(slot).await;
+        let Shared {
+            store,
+            hub,
+            clock,
+            limits,
+            counters,
+            ..
+        } = self.shared.as_ref();
+        let id = self.ticket.id();
+        let existing = hub.subscriptions(id);
+        if existing.len() + asked.subscriptions.len() > limits.max_subscriptions {
+            counters.refused_subscriptions.add();
+            return Err(command::too_many_subscriptions(limits));
+        }
+        let mut begin = Begin::Now;
+        if let Some(since) = asked.since {
+            if !existing.is_empty() {
+                let text = "since goes with a connection's first subscription only; resume on a new connection";
+                return Err(Error::new(Code::BadRequest, text).field("since"));
+            }
+            let head = store.log_head().await?;
+            let epoch = head.epoch.to_string();
+            let other_log = asked.epoch.is_some_and(|asked| asked != epoch);
+            if other_log || since > head.seq || since + 1 < head.oldest {
+                let text = "the events after since are not stored here; read the present state, then subscribe without since";
+                return Err(Error::new(Code::EventsExpired, text)
+                    .detail("oldest", head.oldest)
+                    .detail("seq", head.seq)
+                    .detail("epoch", epoch));
+            }
+            begin = Begin::After(since);
+        }
+        let viewer = self.user();
+        if let Some(user) = viewer
+            && hub.follow(user, id)
+            && let Answer::Sight(sight) = store.query(self.by, Query::Sight(user)).await?
+        {
+            hub.show(user, sight);
+        }
+        let wish = Wish {
+            added: asked.subscriptions,
+            begin,
+            position: asked.position,
+            viewer,
+        };
+        let seq = hub.subscribe(id, &self.outbox, wish, clock.now_ms());
+        let epoch = store.epoch();
+        Ok(Bytes::from(format!(r#"{{"seq":{seq},"epoch":"{epoch}"}}"#)))
+    }
+
+    fn list_subscriptions(&self) -> Result<Bytes, Error> {
+        #[derive(Serialize)]
+        struct Shown<'a> {
+            subscriptions: Vec<&'a Subscription>,
+        }
+        let subscriptions = self.shared.hub.subscriptions(self.ticket.id());
+        json(&Shown {
+            subscriptions: subscriptions.iter().collect(),
+        })
+    }
+
+    /// The user that it acts as, if it does.
+    pub(super) fn user(&self) -> Option<UserId> {
+        match self.by {
+            Principal::User(user) => Some(user),
+            Principal::Trusted | Principal::Nobody => None,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Sessions {
+    sessions: Vec<registry::Session>,
+}
+
+/// The data of an answer that has nothing to say.
+pub(super) fn empty() -> Bytes {
+    Bytes::from_static(b"{}")
+}
+
+pub(super) fn json(value: &impl Serialize) -> Result<Bytes, Error> {
+    serde_json::to_vec(value).map(Bytes::from).map_err(|error| {
+        tracing::error!(%error, "an answer cannot be encoded");
+        Error::internal()
+    })
+}
+
+pub(super) fn hash_refused(error: HashError) -> Error {
+    match error {
+        HashError::Busy => busy(),
+        HashError::Failed(error) => error,
+    }
+}
+
+/// The refusal of a password that found no place in the queue.
+pub(super) fn busy() -> Error {
+    rate_limited("many passwords are being verified; try again", BUSY)
+}

@@ -1,0 +1,306 @@
+//! How much one connection or one address may ask for on a login listener, and how often it may fail to log in.
+//!
+//! It knows sources and numbers, no requests. Nothing here is counted by account alone: a stranger who fails on purpose
+//! locks out nobody who comes from elsewhere.
+
+use crate::limits::{BURST_SECONDS, FAILED_LOGINS_MAX_ENTRIES, FAILED_LOGINS_PER_ADDRESS, Limits};
+use crate::registry::Source;
+use governor::clock::{Clock, MonotonicClock};
+use governor::middleware::NoOpMiddleware;
+use governor::state::keyed::HashMapStateStore;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+type Middleware = NoOpMiddleware<Instant>;
+type Direct = RateLimiter<NotKeyed, InMemoryState, MonotonicClock, Middleware>;
+type Keyed = RateLimiter<Source, HashMapStateStore<Source>, MonotonicClock, Middleware>;
+
+/// The rates of all addresses.
+#[derive(Debug)]
+pub struct Rates {
+    requests: Keyed,
+    bytes: Keyed,
+    per_connection: (Quota, Quota),
+}
+
+impl Rates {
+    /// The rates that these limits allow.
+    #[must_use]
+    pub fn new(limits: &Limits) -> Self {
+        let keyed = |per_second| {
+            Keyed::new(
+                quota(per_second),
+                HashMapStateStore::default(),
+                MonotonicClock,
+            )
+        };
+        Self {
+            requests: keyed(limits.requests_per_second_per_address),
+            bytes: keyed(limits.bytes_per_second_per_address),
+            per_connection: (
+                quota(limits.requests_per_second),
+                quota(limits.bytes_per_second),
+            ),
+        }
+    }
+
+    /// The rates of a connection from this source.
+    #[must_use]
+    pub fn connection(self: &Arc<Self>, source: Source) -> ConnectionRate {
+        let (requests, bytes) = self.per_connection;
+        ConnectionRate {
+            requests: Direct::new(requests, InMemoryState::default(), MonotonicClock),
+            bytes: Direct::new(bytes, InMemoryState::default(), MonotonicClock),
+            shared: Arc::clone(self),
+            source,
+        }
+    }
+
+    /// Forgets the addresses that have been quiet; to be called now and then.
+    pub fn forget_quiet(&self) {
+        self.requests.retain_recent();
+        self.bytes.retain_recent();
+    }
+}
+
+/// The rates of one connection, and of its address.
+#[derive(Debug)]
+pub struct ConnectionRate {
+    requests: Direct,
+    bytes: Direct,
+    shared: Arc<Rates>,
+    source: Source,
+}
+
+impl ConnectionRate {
+    /// Takes a request of so many bytes; an error says how long to wait before the next.
+    pub fn take(&self, request_bytes: usize) -> Result<(), Duration> {
+        let bytes = u32::try_from(request_bytes).unwrap_or(u32::MAX);
+        let bytes = NonZeroU32::new(bytes).unwrap_or(NonZeroU32::MIN);
+        let now = MonotonicClock.now();
+        // One that asks for more than a whole burst could never be taken, and so waits for a whole burst.
+        let until = |wait: Duration| Err(wait.max(Duration::from_millis(1)));
+        let whole = Duration::from_secs(BURST_SECONDS.into());
+        if let Err(not_until) = self.requests.check() {
+            return until(not_until.wait_time_from(now));
+        }
+        if let Err(not_until) = self.shared.requests.check_key(&self.source) {
+            return until(not_until.wait_time_from(now));
+        }
+        match self.bytes.check_n(bytes) {
+            Ok(Ok(())) => {}
+            Ok(Err(not_until)) => return until(not_until.wait_time_from(now)),
+            Err(_) => return until(whole),
+        }
+        match self.shared.bytes.check_key_n(&self.source, bytes) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(not_until)) => until(not_until.wait_time_from(now)),
+            Err(_) => until(whole),
+        }
+    }
+}
+
+fn quota(per_second: u32) -> Quota {
+    let rate = NonZeroU32::new(per_second).unwrap_or(NonZeroU32::MIN);
+    let seconds = NonZeroU32::new(BURST_SECONDS).unwrap_or(NonZeroU32::MIN);
+    Quota::per_second(rate).allow_burst(rate.saturating_mul(seconds))
+}
+
+/// Failed logins, which fade with time: by address, and by address and account.
+///
+/// A level of its own, and no rate limiter: only failures count, and how many there were is looked at before one more
+/// is risked.
+#[derive(Debug)]
+pub struct FailedLogins {
+    per_minute: f64,
+    levels: Mutex<Levels>,
+    hashes: RandomState,
+}
+
+#[derive(Debug)]
+struct Levels {
+    by_key: HashMap<Key, Level>,
+    purged: Instant,
+}
+
+/// A source, and the hash of a login, if it is counted with one.
+type Key = (Source, Option<u64>);
+
+#[derive(Clone, Copy, Debug)]
+struct Level {
+    failures: f64,
+    at: Instant,
+}
+
+/// A login under way, which counts as failed until it succeeds.
+#[derive(Debug)]
+pub struct Attempt {
+    keys: [Key; 2],
+    /// Whether the address has failed lately.
+    pub suspicious: bool,
+}
+
+impl FailedLogins {
+    /// Allows so many failures a minute for one account from one address, and a few times as many from one address.
+    #[must_use]
+    pub fn new(per_minute: u32) -> Self {
+        Self {
+            per_minute: per_minute.into(),
+            levels: Mutex::new(Levels {
+                by_key: HashMap::new(),
+                purged: Instant::now(),
+            }),
+            hashes: RandomState::new(),
+        }
+    }
+
+    /// Begins an attempt; an error says how long to wait. `account` is the folded login, whether or not there is one.
+    pub fn begin(&self, source: Source, account: &str, now: Instant) -> Result<Attempt, Duration> {
+        let keys = [
+            (source, None),
+            (source, Some(self.hashes.hash_one(account))),
+        ];
+        let allowed = [
+            self.per_minute * f64::from(FAILED_LOGINS_PER_ADDRESS),
+            self.per_minute,
+        ];
+        let mut levels = self.lock();
+        let mut suspicious = false;
+        for (key, allowed) in keys.iter().zip(allowed) {
+            let failures = levels.failures(key, allowed, now);
+            suspicious |= failures > 0.0;
+            let over = failures + 1.0 - allowed;
+            if over > 0.0 {
+                return Err(Duration::from_secs_f64((over * 60.0 / allowed).max(0.001)));
+            }
+        }
+        for (key, allowed) in keys.iter().zip(allowed) {
+            levels.add(*key, 1.0, allowed, now);
+        }
+        Ok(Attempt { keys, suspicious })
+    }
+
+    /// Takes back what an attempt counted: it succeeded, or was not made.
+    pub fn forgive(&self, attempt: &Attempt, now: Instant) {
+        let allowed = [
+            self.per_minute * f64::from(FAILED_LOGINS_PER_ADDRESS),
+            self.per_minute,
+        ];
+        let mut levels = self.lock();
+        for (key, allowed) in attempt.keys.iter().zip(allowed) {
+            levels.add(*key, -1.0, allowed, now);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Levels> {
+        self.levels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Levels {
+    /// The failures that are left of a key's after fading at `per_minute`.
+    fn failures(&self, key: &Key, per_minute: f64, now: Instant) -> f64 {
+        self.by_key.get(key).map_or(0.0, |level| {
+            let faded = now.saturating_duration_since(level.at).as_secs_f64() / 60.0 * per_minute;
+            (level.failures - faded).max(0.0)
+        })
+    }
+
+    fn add(&mut self, key: Key, failures: f64, per_minute: f64, now: Instant) {
+        let failures = self.failures(&key, per_minute, now) + failures;
+        if failures <= 0.0 {
+            self.by_key.remove(&key);
+            return;
+        }
+        if self.by_key.len() >= FAILED_LOGINS_MAX_ENTRIES {
+            self.purge(now);
+        }
+        // Where even that makes no room, what is not counted is still bounded by the queue of the password pool.
+        if self.by_key.len() < FAILED_LOGINS_MAX_ENTRIES || self.by_key.contains_key(&key) {
+            self.by_key.insert(key, Level { failures, at: now });
+        }
+    }
+
+    /// Forgets what is older than two minutes, which has faded; once a second at most.
+    fn purge(&mut self, now: Instant) {
+        const FADED: Duration = Duration::from_secs(120);
+        if now.saturating_duration_since(self.purged) >= Duration::from_secs(1) {
+            self.purged = now;
+            self.by_key
+                .retain(|_, level| now.saturating_duration_since(level.at) < FADED);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::Remote;
+
+    fn source(address: &str) -> Source {
+        Remote::Tcp(address.parse().unwrap()).source()
+    }
+
+    #[test]
+    fn failures_count_by_address_and_account_and_fade() {
+        let failed = FailedLogins::new(3);
+        let (here, there) = (source("10.0.0.1:1"), source("10.0.0.2:1"));
+        let start = Instant::now();
+        for number in 0..3 {
+            let attempt = failed.begin(here, "ann", start).unwrap();
+            assert_eq!(attempt.suspicious, number > 0);
+        }
+        let wait = failed.begin(here, "ann", start).unwrap_err();
+        assert!((19.9..=20.1).contains(&wait.as_secs_f64()), "{wait:?}");
+        assert!(failed.begin(here, "ben", start).is_ok());
+        assert!(!failed.begin(there, "ann", start).unwrap().suspicious);
+        let later = start + Duration::from_secs(21);
+        assert!(failed.begin(here, "ann", later).is_ok());
+        assert!(failed.begin(here, "ann", later).is_err());
+    }
+
+    #[test]
+    fn an_address_cannot_try_one_account_after_the_other() {
+        let failed = FailedLogins::new(3);
+        let (here, start) = (source("10.0.0.1:1"), Instant::now());
+        let tried = (0..1000)
+            .take_while(|number| failed.begin(here, &format!("user {number}"), start).is_ok())
+            .count();
+        assert_eq!(tried, 3 * FAILED_LOGINS_PER_ADDRESS as usize);
+    }
+
+    #[test]
+    fn what_succeeds_counts_as_nothing() {
+        let failed = FailedLogins::new(3);
+        let (here, start) = (source("10.0.0.1:1"), Instant::now());
+        for _ in 0..100 {
+            let attempt = failed.begin(here, "ann", start).unwrap();
+            assert!(!attempt.suspicious);
+            failed.forgive(&attempt, start);
+        }
+        assert!(failed.lock().by_key.is_empty());
+    }
+
+    #[test]
+    fn a_flood_of_requests_is_told_to_wait() {
+        let limits = Limits {
+            requests_per_second: 10,
+            bytes_per_second: 1000,
+            ..Limits::default()
+        };
+        let rates = Arc::new(Rates::new(&limits));
+        let flood = rates.connection(source("10.0.0.1:1"));
+        let taken = (0..1000).take_while(|_| flood.take(1).is_ok()).count();
+        assert!((50..=60).contains(&taken), "{taken}");
+        assert!(flood.take(1).unwrap_err() <= Duration::from_millis(100));
+        let large = rates.connection(source("10.0.0.1:2"));
+        assert!(large.take(4000).is_ok());
+        assert!(large.take(4000).unwrap_err() > Duration::from_secs(1));
+        assert!(large.take(1 << 30).is_err());
+    }
+}
