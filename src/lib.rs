@@ -14,6 +14,8 @@
 //! - [`store`]: one thread that decides, writes and syncs rounds of operations; reads run beside it.
 //! - [`hub`]: who is subscribed to what; gives each committed event to those it concerns, encoded once.
 //!
+//! Beside it stands [`bench`], the load tool: a client that happens to be in the same binary, and uses none of the above.
+//!
 //! **Invariants.** No layer calls back up. A command never touches a socket. Only `store/` knows sled, only `auth.rs`
 //! knows bcrypt. Nothing is answered `ok` before it is on stable storage. Every queue has a bound, named in `limits.rs`.
 
@@ -21,6 +23,7 @@
 
 pub mod audit;
 pub mod auth;
+pub mod bench;
 pub mod command;
 pub mod config;
 pub mod counters;

@@ -1,10 +1,11 @@
 //! The command line of chatd.
 
+use chatd::bench;
 use chatd::config::{Address, Config, LogFormat, Overrides};
 use chatd::model::Clock;
 use chatd::server::{Server, StartError};
 use chatd::tls::Tls;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use std::fmt::Display;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -21,8 +22,10 @@ const CONFIG_FILE: &str = "chatd.toml";
 
 /// A chat back end: newline-delimited JSON over TCP.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(subcommand)]
+    instead: Option<Instead>,
     /// The configuration file; chatd.toml, if there is one here
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -37,16 +40,30 @@ struct Arguments {
     check_config: bool,
 }
 
+/// What the program does instead of being the daemon.
+#[derive(Subcommand)]
+enum Instead {
+    Bench(bench::Arguments),
+}
+
 fn main() -> ExitCode {
     forbid_core_dumps();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) if error.use_stderr() => {
             let text = error.to_string();
-            let first = text.lines().next().unwrap_or_default();
+            // What is wrong comes before the first blank line, on one line or several.
+            let said: Vec<&str> = text
+                .lines()
+                .map(str::trim)
+                .take_while(|line| !line.is_empty())
+                .collect();
+            let said = said.join(" ");
+            let bench = std::env::args_os().any(|argument| argument == "bench");
+            let help = if bench { "chatd bench" } else { "chatd" };
             return fail(
                 EXIT_CONFIG,
-                format!("{}; see chatd --help", first.trim_start_matches("error: ")),
+                format!("{}; see {help} --help", said.trim_start_matches("error: ")),
             );
         }
         Err(help) => {
@@ -54,6 +71,10 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
     };
+    match arguments.instead {
+        Some(Instead::Bench(arguments)) => return bench::run(&arguments),
+        None => {}
+    }
     let path = arguments
         .config
         .or_else(|| Some(PathBuf::from(CONFIG_FILE)).filter(|path| path.exists()));
