@@ -181,7 +181,7 @@ impl Report {
             connections: plan.connections,
             pipeline: plan.pipeline,
             payload_bytes: plan.payload_bytes,
-            seconds: rounded(outcome.took.as_secs_f64(), 1000.0),
+            seconds: rounded(outcome.took.as_secs_f64(), 1e6),
             requests: outcome.answers,
             events: outcome.events,
             errors,

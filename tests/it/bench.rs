@@ -244,15 +244,11 @@ fn what_is_missing_or_wrong_is_an_error() {
         (Fault::LosesAnEvent, fanout, "subscriber 0 got message 2"),
         (Fault::DoublesAnEvent, fanout, "subscriber 0 got message 1"),
     ] {
-        let run = |fault| {
-            bench(&format!(
-                "{load} --timeout 1 --json --address {}",
-                fake::serve(fault)
-            ))
-        };
-        let sound = run(Fault::None);
+        let address = fake::serve(Fault::None);
+        let sound = bench(&format!("{load} --json --address {address}"));
         assert!(sound.status.success(), "{}", texts(&sound).1);
-        let output = run(fault);
+        let address = fake::serve(fault);
+        let output = bench(&format!("{load} --timeout 1 --json --address {address}"));
         let (_, log) = texts(&output);
         assert_eq!(output.status.code(), Some(1), "{fault:?}: {log}");
         assert!(
