@@ -1,18 +1,19 @@
 //! What was acknowledged survives kill -9, a lost or noisy state, and a torn journal.
 
 use crate::harness::{Client, Daemon};
+use crate::ledger::{Ledger, all};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-const CONFIG: &str = "[[listen]]\naddress = \"127.0.0.1:0\"\n[security]\nbcrypt_cost = 4\n";
+/// A trusted listener and fast password hashing, the same at every start.
+pub const CONFIG: &str = "[[listen]]\naddress = \"127.0.0.1:0\"\n[security]\nbcrypt_cost = 4\n";
 
-fn seed() -> u64 {
+/// The seed of a random test, new or given back through `CHATD_SEED`.
+pub fn seed() -> u64 {
     let given = std::env::var("CHATD_SEED")
         .ok()
         .and_then(|seed| seed.parse().ok());
@@ -21,70 +22,10 @@ fn seed() -> u64 {
     seed
 }
 
-/// Every object of a kind, in order of creation.
-fn all(client: &mut Client, subclass: &str) -> Vec<Value> {
-    let mut rows = Vec::new();
-    loop {
-        let page = client.ok(
-            subclass,
-            "search",
-            json!({"fields": "_all", "size": 1000, "from": rows.len()}),
-        );
-        let page = page["data"].as_array().unwrap().clone();
-        if page.is_empty() {
-            return rows;
-        }
-        rows.extend(page);
-    }
-}
-
 fn everything(client: &mut Client) -> Vec<Vec<Value>> {
     ["user", "conversation", "message"]
         .map(|subclass| all(client, subclass))
         .into()
-}
-
-/// Sends messages until the connection breaks; gives the text of each that was acknowledged, by its id.
-fn write_until_killed(
-    mut client: Client,
-    mark: &str,
-    (conversation, user): (&str, &str),
-    acknowledged: &AtomicUsize,
-) -> BTreeMap<String, String> {
-    const IN_FLIGHT: usize = 16;
-    let mut sender = client.sender();
-    let mut known = BTreeMap::new();
-    let (mut sent, mut answered) = (0, 0);
-    loop {
-        while sent < answered + IN_FLIGHT {
-            let request = json!({
-                "class": "chat", "subclass": "message", "cmd": "create", "tid": sent,
-                "data": {"conversation_id": conversation, "user_id": user, "message": format!("{mark} {sent}")},
-            });
-            if std::io::Write::write_all(&mut sender, format!("{request}\n").as_bytes()).is_err() {
-                return known;
-            }
-            sent += 1;
-        }
-        let Some(line) = client.read_line_or_end() else {
-            return known;
-        };
-        let Ok(answer) = serde_json::from_str::<Value>(&line) else {
-            return known;
-        };
-        if answer["type"] == "closed" {
-            return known;
-        }
-        assert_eq!(
-            (&answer["result"], &answer["tid"]),
-            (&json!("ok"), &json!(answered)),
-            "{answer}"
-        );
-        let id = answer["data"]["message_id"].as_str().unwrap().to_owned();
-        known.insert(id, format!("{mark} {answered}"));
-        answered += 1;
-        acknowledged.fetch_add(1, Ordering::Relaxed);
-    }
 }
 
 #[test]
@@ -96,88 +37,18 @@ fn kill_9_under_load_loses_nothing_acknowledged() {
         .unwrap_or(50);
     let directory = tempfile::tempdir().unwrap();
     let mut daemon = Daemon::on_dir(directory.path(), CONFIG);
-    let mut client = daemon.client();
-    let user = client.create_user("ann@example.org");
-    let conversations: Vec<String> = (0..3)
-        .map(|number| client.create_conversation(&format!("c{number}"), &[&user]))
-        .collect();
-    let mut known = BTreeMap::new();
+    let mut ledger = Ledger::new(&mut daemon.client());
     for cycle in 0..cycles {
-        let acknowledged = AtomicUsize::new(0);
         let wanted = random.random_range(1..200);
-        std::thread::scope(|scope| {
-            let writers: Vec<_> = conversations
-                .iter()
-                .enumerate()
-                .map(|(number, conversation)| {
-                    let (client, user, acknowledged) = (daemon.client(), &user, &acknowledged);
-                    let mark = format!("{cycle}/{number}");
-                    scope.spawn(move || {
-                        write_until_killed(client, &mark, (conversation, user), acknowledged)
-                    })
-                })
-                .collect();
-            while acknowledged.load(Ordering::Relaxed) < wanted {
-                std::thread::yield_now();
-            }
+        ledger.write_until(&mut daemon, &cycle.to_string(), wanted, |daemon, _| {
             daemon.kill();
-            for writer in writers {
-                known.extend(writer.join().unwrap());
-            }
         });
         daemon = Daemon::on_dir(directory.path(), CONFIG);
     }
-    let mut client = daemon.client();
-    let stored: BTreeMap<String, String> = all(&mut client, "message")
-        .iter()
-        .map(|row| {
-            (
-                row["message_id"].as_str().unwrap().to_owned(),
-                row["message"].as_str().unwrap().to_owned(),
-            )
-        })
-        .collect();
-    for (id, text) in &known {
-        assert_eq!(
-            stored.get(id),
-            Some(text),
-            "an acknowledged message is lost or changed"
-        );
-    }
-    // Counters and timelines agree with what is stored.
-    let mut sum = 0;
-    for conversation in &conversations {
-        let filter = json!({"conversation_id": conversation});
-        let counted = client.ok("message", "search", json!({"filter": filter, "size": 0}))["total"]
-            .as_u64()
-            .unwrap();
-        // A condition on the id too makes the daemon count the rows themselves.
-        let filter = json!({"conversation_id": conversation, "message_id": {"gt": "0"}});
-        let walked = client.ok("message", "search", json!({"filter": filter, "size": 0}))["total"]
-            .as_u64()
-            .unwrap();
-        assert_eq!(counted, walked);
-        sum += counted;
-    }
-    assert_eq!(sum, stored.len() as u64);
-    assert_eq!(client.ok("server", "info", json!({}))["messages"], sum);
-    // The events are dense, and tell of exactly what is stored.
-    let newest = client.ok("event", "subscribe", json!({"since": 0}))["seq"]
-        .as_u64()
-        .unwrap();
-    let mut told = BTreeSet::new();
-    for seq in 1..=newest {
-        let event = client.next_event();
-        assert_eq!(event["seq"], seq);
-        if event["type"] == "created_message" {
-            told.insert(event["body"]["message_id"].as_str().unwrap().to_owned());
-        }
-    }
-    assert_eq!(told, stored.keys().cloned().collect());
+    let (stored, events) = ledger.check(&mut daemon.client());
     println!(
-        "{cycles} crashes, {} acknowledged, {} stored, {newest} events",
-        known.len(),
-        stored.len()
+        "{cycles} crashes, {} acknowledged, {stored} stored, {events} events",
+        ledger.len()
     );
 }
 
