@@ -569,3 +569,6 @@ impl Actor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! Black-box tests: every one starts the real chatd and talks to it the way a client does.
 //!
-//! Nothing here knows how the daemon is built; what may be expected of it stands in the protocol document alone.
+//! Nothing here knows how the daemon is built; what may be expected of it stands in the protocol document alone. The one
+//! exception is `store`, which drives the library's stores.
 //! No test sleeps, uses a fixed port, or depends on another.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
@@ -15,4 +16,5 @@ mod model;
 mod power;
 mod random;
 mod reference;
+mod store;
 mod transcripts;

@@ -1,0 +1,129 @@
+//! What only the rows themselves show: that a large deletion leaves nothing behind, wherever it is interrupted.
+
+use super::{Settings, Store};
+use crate::model::{Clock, ConversationId, Given, Login, MessageText, Name, Nonce, PasswordHash};
+use crate::store::operation::{Change, Operation, Outcome, Principal};
+use crate::store::{keys, open_embedded, open_memory};
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// Enough that a stop right after the deletion's answer finds most of them still there.
+const MESSAGES: usize = 20_000;
+
+fn settings() -> Settings {
+    Settings {
+        keep_ms: 60_000,
+        search_time: Duration::from_secs(2),
+        max_message_bytes: 16_384,
+        clock: Clock::manual(1_795_000_000_000),
+    }
+}
+
+fn embedded(directory: &Path) -> Store {
+    open_embedded(directory, settings(), Box::new(|_| {})).unwrap()
+}
+
+async fn apply(store: &Store, changes: impl IntoIterator<Item = Change>) -> Vec<Outcome> {
+    let (send, outcomes) = mpsc::channel();
+    for change in changes {
+        let (by, send) = (Principal::Trusted, send.clone());
+        let done = Box::new(move |outcome| send.send(outcome).unwrap());
+        store.apply(Operation { by, change }, done).await;
+    }
+    drop(send);
+    outcomes.into_iter().map(Result::unwrap).collect()
+}
+
+/// Makes a conversation of many messages.
+async fn fill(store: &Store) -> ConversationId {
+    let user = Change::CreateUser {
+        login: Login::new("ann".to_owned()).unwrap(),
+        name: Name::new("Ann".to_owned()).unwrap(),
+        surname: None,
+        password: PasswordHash::new(String::new()),
+        role: None,
+    };
+    let [Outcome::User { user_id }] = apply(store, [user]).await[..] else {
+        panic!("no user");
+    };
+    let conversation = Change::CreateConversation {
+        name: Name::new("large".to_owned()).unwrap(),
+        description: None,
+        users: vec![Given::Id(user_id)],
+    };
+    let [Outcome::Conversation { conversation_id }] = apply(store, [conversation]).await[..] else {
+        panic!("no conversation");
+    };
+    let message = |number: usize| Change::CreateMessage {
+        conversation: Given::Id(conversation_id),
+        user: Given::Id(user_id),
+        text: MessageText::new("hello".to_owned(), 100).unwrap(),
+        nonce: Some(Nonce::new(number.to_string()).unwrap()),
+    };
+    apply(store, (0..MESSAGES).map(message)).await;
+    conversation_id
+}
+
+fn delete(id: ConversationId) -> Change {
+    Change::DeleteConversation {
+        conversation: Given::Id(id),
+    }
+}
+
+/// How many rows of each of these kinds there are.
+fn rows(store: &Store, kinds: &[u8]) -> Vec<usize> {
+    let mut counts = Vec::new();
+    store.shared.backend.read(&mut |state| {
+        let count = |&kind| state.scan(&keys::prefix(&[kind])).count();
+        counts = kinds.iter().map(count).collect();
+    });
+    counts
+}
+
+/// Waits until the deletion is finished: then nothing of the conversation may be left.
+fn finished(store: &Store) {
+    let patience = Instant::now() + Duration::from_secs(60);
+    while rows(store, b"d") != [0] {
+        assert!(Instant::now() < patience, "the deletion does not end");
+        std::thread::yield_now();
+    }
+    assert_eq!(rows(store, b"cknmiapox"), [0; 9]);
+    assert_eq!(rows(store, b"ul"), [1, 1]);
+}
+
+#[tokio::test]
+async fn a_deletion_leaves_nothing_behind_in_memory() {
+    let store = open_memory(settings(), Box::new(|_| {})).unwrap();
+    let id = fill(&store).await;
+    assert_eq!(rows(&store, b"dmin"), [0, MESSAGES, MESSAGES, MESSAGES]);
+    apply(&store, [delete(id)]).await;
+    finished(&store);
+}
+
+#[tokio::test]
+async fn a_deletion_that_was_interrupted_is_finished_at_the_next_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = embedded(directory.path());
+    let id = fill(&store).await;
+    apply(&store, [delete(id)]).await;
+    assert_eq!(
+        rows(&store, b"d"),
+        [1],
+        "it was over before it could be interrupted"
+    );
+    store.stop().await;
+    // Once with the state as it was left, once with the journal alone.
+    let copy = tempfile::tempdir().unwrap();
+    std::fs::create_dir(copy.path().join("journal")).unwrap();
+    for entry in std::fs::read_dir(directory.path().join("journal")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap();
+        std::fs::copy(&path, copy.path().join("journal").join(name)).unwrap();
+    }
+    for directory in [directory, copy] {
+        let store = embedded(directory.path());
+        finished(&store);
+        store.stop().await;
+    }
+}
