@@ -132,7 +132,10 @@ impl Outbox {
                 state.stream = Stream::Behind {
                     next: seq,
                     offered: seq,
-                }
+                };
+                drop(state);
+                // With nothing else to write, the one that writes is asleep.
+                self.written.notify_one();
             }
             Stream::Live { .. } => {
                 let wake = state.push(line.clone());
@@ -438,6 +441,18 @@ mod tests {
         assert_eq!(text(&outbox), None, "5 was pushed from the journal");
         outbox.offer(6, &line("six"));
         assert_eq!(text(&outbox).as_deref(), Some("six"));
+    }
+
+    #[tokio::test]
+    async fn an_event_that_is_larger_than_the_buffer_wakes_the_writer() {
+        let outbox = outbox();
+        let waiting = tokio::spawn({
+            let outbox = Arc::clone(&outbox);
+            async move { outbox.next_batch(10_000).await }
+        });
+        tokio::task::yield_now().await;
+        outbox.offer(1, &Bytes::from(vec![b'x'; 2000]));
+        assert_eq!(waiting.await.unwrap(), Batch::CatchUp(1));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 #![allow(dead_code)]
 
 mod client;
+pub mod clocked;
 pub mod machine;
 
 use std::fs::{self, File};

@@ -16,5 +16,6 @@ mod model;
 mod power;
 mod random;
 mod reference;
+mod retention;
 mod store;
 mod transcripts;
