@@ -17,5 +17,6 @@ mod power;
 mod random;
 mod reference;
 mod retention;
+mod slow;
 mod store;
 mod transcripts;
