@@ -122,7 +122,10 @@ fn main() -> ExitCode {
             );
         }
     };
-    runtime.block_on(run(&config))
+    let code = runtime.block_on(run(&config));
+    // A search that is still under way is not waited for.
+    runtime.shutdown_background();
+    code
 }
 
 async fn run(config: &Config) -> ExitCode {

@@ -158,8 +158,8 @@ impl Server {
         if let Ok(shared) = Arc::try_unwrap(shared) {
             shared.store.stop().await;
         } else {
-            // A connection that is stuck keeps its handle; what was acknowledged is in the journal all the same.
-            tracing::warn!("stopped with connections open");
+            // Whoever keeps a handle, what was acknowledged is in the journal all the same.
+            tracing::warn!("stopped without closing the store");
         }
     }
 }

@@ -61,6 +61,8 @@ pub struct Shared {
 
 /// Bytes that a read of an idle connection is ready for; reads that fill their buffer get larger ones.
 const READ_BYTES: (usize, usize) = (1024, 64 * 1024);
+/// For how long a client must be silent on a connection that is being closed.
+const LINGER_SILENCE: Duration = Duration::from_millis(100);
 
 /// Serves a connection until it ends. It was accepted at `accepted`, from when on the time to log in counts.
 pub async fn serve<S>(shared: Arc<Shared>, ticket: Ticket, stream: S, accepted: Instant)
@@ -99,20 +101,41 @@ where
         std::future::pending::<()>().await;
     };
     let writing = writer::write(&shared, id, &outbox, &mut output);
-    tokio::select! {
-        () = reading => {}
+    let all_sent = tokio::select! {
+        () = reading => false,
         result = writing => {
-            if let Err(error) = result {
+            if let Err(error) = &result {
                 tracing::debug!(connection = id, %error, "connection lost");
             }
+            result.is_ok()
         }
-        () = expire(login_watch, &shared, &closer) => {}
-        () = cut_off(&shared, &closer) => {}
-    }
+        () = expire(login_watch, &shared, &closer) => false,
+        () = cut_off(&shared, &closer) => false,
+    };
     shared.hub.leave(id);
     outbox.abandon();
-    // A peer that takes nothing does not keep its place.
-    let _ = tokio::time::timeout(Duration::from_millis(CLOSE_GRACE_MS), output.shutdown()).await;
+    let parting = async {
+        let _ = output.shutdown().await;
+        if all_sent {
+            linger(&mut input).await;
+        }
+    };
+    // A peer that takes nothing, or sends on and on, does not keep its place.
+    let _ = tokio::time::timeout(Duration::from_millis(CLOSE_GRACE_MS), parting).await;
+}
+
+/// Reads on for a moment and drops what comes. A socket that is closed while bytes wait in it resets its connection,
+/// which would take away the answers that are still on their way to the client.
+async fn linger(input: &mut (impl AsyncRead + Unpin)) {
+    let mut dropped = BytesMut::new();
+    loop {
+        dropped.clear();
+        dropped.reserve(READ_BYTES.0);
+        match tokio::time::timeout(LINGER_SILENCE, input.read_buf(&mut dropped)).await {
+            Ok(Ok(count)) if count > 0 => {}
+            _ => return,
+        }
+    }
 }
 
 /// Closes a connection on which nobody logged in in time.

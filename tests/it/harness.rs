@@ -74,9 +74,14 @@ impl Daemon {
 
     /// Asks the daemon to stop (SIGTERM) and gives the status that it ended with.
     pub fn terminate(&mut self) -> ExitStatus {
+        self.signal(rustix::process::Signal::TERM)
+    }
+
+    /// Sends the daemon a signal that stops it, and gives the status that it ended with.
+    pub fn signal(&mut self, signal: rustix::process::Signal) -> ExitStatus {
         let mut child = self.child.take().expect("a running chatd");
         let pid = rustix::process::Pid::from_child(&child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("signal chatd");
+        rustix::process::kill_process(pid, signal).expect("signal chatd");
         let (ended, status) = mpsc::channel();
         thread::spawn(move || ended.send(child.wait()));
         if let Ok(status) = status.recv_timeout(PATIENCE) {
@@ -84,7 +89,7 @@ impl Daemon {
         }
         // The waiting thread has not reaped it, so the process id is still this child's.
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-        panic!("chatd did not stop within {PATIENCE:?} of SIGTERM");
+        panic!("chatd did not stop within {PATIENCE:?} of {signal:?}");
     }
 
     /// The address of the first listener.

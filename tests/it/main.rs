@@ -11,6 +11,7 @@ mod crash;
 mod envelope;
 mod harness;
 mod ledger;
+mod lifecycle;
 mod lines;
 mod model;
 mod power;

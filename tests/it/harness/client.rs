@@ -166,6 +166,12 @@ impl Client {
             .expect("shut down the sending side");
     }
 
+    /// Closes the connection, whoever still holds a handle on it.
+    pub fn shutdown_both(&mut self) {
+        // One that the daemon has closed already is no error.
+        let _ = self.writer.shutdown(Shutdown::Both);
+    }
+
     /// Asserts that no event waits: asks for a ping, and finds nothing before its answer.
     pub fn no_more_events(&mut self) {
         self.ok("session", "ping", json!({}));
