@@ -24,9 +24,9 @@ pub enum Fault {
     AnswersTwice,
     /// Hangs up at the fifth ping.
     HangsUp,
-    /// The second message does not reach the first subscriber.
+    /// The second message does not reach the subscriber that came first.
     LosesAnEvent,
-    /// The second message reaches the first subscriber twice.
+    /// The second message reaches the subscriber that came first twice.
     DoublesAnEvent,
 }
 
