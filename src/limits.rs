@@ -67,6 +67,10 @@ pub const WRITE_MAX_BYTES: usize = 256 * 1024;
 pub const SEGMENT_MAX_BYTES: u64 = 64 * 1024 * 1024;
 /// Bytes in one journal record: a length above this is damage, not a record.
 pub const RECORD_MAX_BYTES: usize = 256 * 1024 * 1024;
+/// Free bytes on the disk below which no change is taken.
+pub const FREE_MIN_BYTES: u64 = 8 * 1024 * 1024;
+/// Bytes that are kept back, at least, so that chatd can start on a full disk.
+pub const RESERVE_BYTES: u64 = 4 * 1024 * 1024;
 /// Milliseconds after which a round is logged as slow.
 pub const SLOW_ROUND_MS: u128 = 250;
 /// Seconds that a stopping daemon gives its connections to take their answers.

@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::model::{Event, Id, IdMaker, Seq};
 use crate::store::actor::{Backend, CommitError};
 use crate::store::journal::{AppendError, Damage, JournalReader, JournalWriter, Place, Record};
+use crate::store::room::Room;
 use crate::store::rows::{self, FORMAT_VERSION, Head};
 use crate::store::state::State;
 use crate::store::txn::Round;
@@ -34,10 +35,6 @@ const FLUSH_MS: u64 = 1000;
 const SEGMENT_ROWS: usize = 80;
 /// Bytes of the smallest and the largest segment.
 const SEGMENT_BYTES: (usize, usize) = (2 * 1024 * 1024, 8 * 1024 * 1024);
-/// Bytes of the reserve file.
-const RESERVE_BYTES: u64 = 4 * 1024 * 1024;
-/// Free bytes below which no change is taken: what sled still has to write must find room.
-const FREE_MIN_BYTES: u64 = 8 * 1024 * 1024;
 /// Changed keys for each collection of the garbage that a batch makes.
 const KEYS_PER_FLUSH: usize = 64;
 /// Changes that a replay applies at once.
@@ -56,7 +53,7 @@ struct Embedded {
     reader: Arc<JournalReader>,
     writer: Mutex<JournalWriter>,
     failed: AtomicBool,
-    full: AtomicBool,
+    room: Room,
     _lock: File,
 }
 
@@ -73,17 +70,19 @@ impl Embedded {
             .create(&journal_dir)
             .map_err(at("cannot make the data directory", &journal_dir))?;
         let lock = lock(data_dir)?;
-        reserve(data_dir);
         let state_dir = data_dir.join("state");
         let segment_bytes = (settings.max_message_bytes * SEGMENT_ROWS)
             .next_power_of_two()
             .clamp(SEGMENT_BYTES.0, SEGMENT_BYTES.1);
+        let room = Room::open(data_dir, &state_dir, segment_bytes);
         if let Err(why) = trust(data_dir, &state_dir) {
             discard(&state_dir, &why)?;
         }
         let running = Residence::here(data_dir).map_err(at("cannot read", data_dir))?;
-        write_synced(data_dir, "running", &running.text())
-            .map_err(at("cannot write to", data_dir))?;
+        if fs::read_to_string(data_dir.join("running")).ok().as_ref() != Some(&running.text()) {
+            write_synced(data_dir, "running", &running.text())
+                .map_err(at("cannot write to", data_dir))?;
+        }
         let _ = fs::remove_file(data_dir.join("stopped"));
         sync_directory(data_dir).map_err(at("cannot sync", data_dir))?;
 
@@ -120,27 +119,9 @@ impl Embedded {
             reader,
             writer: Mutex::new(writer),
             failed: AtomicBool::new(false),
-            full: AtomicBool::new(false),
+            room,
             _lock: lock,
         })
-    }
-
-    fn has_room(&self, round_bytes: u64) -> bool {
-        let free = free_bytes(&self.directory);
-        let room = free.is_none_or(|free| free >= FREE_MIN_BYTES + 4 * round_bytes);
-        if room == self.full.load(Ordering::Relaxed) {
-            self.full.store(!room, Ordering::Relaxed);
-            if room {
-                tracing::info!("there is room on the disk again: changes are taken");
-            } else {
-                tracing::error!(
-                    free_bytes = free,
-                    needed_bytes = FREE_MIN_BYTES,
-                    "the disk is full: no changes are taken until there is room"
-                );
-            }
-        }
-        room
     }
 }
 
@@ -154,7 +135,7 @@ impl Backend for Embedded {
             .iter()
             .map(|(key, value)| key.len() + value.as_ref().map_or(0, |v| v.len()))
             .sum();
-        if !self.has_room(bytes as u64) {
+        if !self.room.admits(bytes as u64) {
             return Err(CommitError::Full);
         }
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -471,30 +452,4 @@ fn lock(data_dir: &Path) -> Result<File, OpenError> {
             path.display()
         ))),
     }
-}
-
-/// Keeps some room back while there is plenty, and gives it up when there is none.
-fn reserve(data_dir: &Path) {
-    let path = data_dir.join("reserve");
-    let free = free_bytes(data_dir).unwrap_or(u64::MAX);
-    if free < FREE_MIN_BYTES {
-        if fs::remove_file(&path).is_ok() {
-            tracing::warn!("the disk is full: the reserve file was given up to start");
-        }
-    } else if !path.exists() && free > FREE_MIN_BYTES + 4 * RESERVE_BYTES {
-        let made = File::create(&path).and_then(|file| {
-            rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, RESERVE_BYTES)
-                .map_err(io::Error::from)
-        });
-        if let Err(error) = made {
-            tracing::debug!(%error, "no reserve file could be made");
-            let _ = fs::remove_file(&path);
-        }
-    }
-}
-
-fn free_bytes(directory: &Path) -> Option<u64> {
-    rustix::fs::statvfs(directory)
-        .ok()
-        .map(|about| about.f_bavail * about.f_frsize)
 }

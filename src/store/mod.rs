@@ -12,6 +12,7 @@ mod journal;
 mod keys;
 mod memory;
 mod operation;
+mod room;
 mod rows;
 mod rules;
 mod search;

@@ -8,6 +8,7 @@
 
 mod bench;
 mod crash;
+mod disk;
 mod envelope;
 mod harness;
 mod ledger;

@@ -5,9 +5,11 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 
 use tempfile::TempDir;
+
+use super::Daemon;
 
 /// Says on standard output, past the test runner's capture, that a test did not run and why.
 pub fn skipped(test: &str, why: &str) {
@@ -178,5 +180,54 @@ impl Drop for PowerSwitch {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+}
+
+/// Lets a system call of a running daemon fail with EIO, until it goes away.
+pub struct Fault {
+    strace: Child,
+    /// Open as long as strace has something to say.
+    _said: Option<BufReader<ChildStderr>>,
+}
+
+impl Fault {
+    /// Attaches to the daemon. Only calls on the files of its journal fail.
+    pub fn inject(daemon: &Daemon, call: &str) -> Result<Self, String> {
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-o", "/dev/null"]);
+        strace.args(["-e", &format!("trace={call}")]);
+        strace.args(["-e", &format!("inject={call}:error=EIO:when=1+")]);
+        for segment in fs::read_dir(daemon.data_dir().join("journal")).map_err(|e| e.to_string())? {
+            let path = segment.map_err(|error| error.to_string())?.path();
+            strace.arg("-P").arg(path);
+        }
+        let mut strace = strace
+            .args(["-p", &daemon.pid().to_string()])
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| error.to_string())?;
+        let mut stderr = strace.stderr.take().map(BufReader::new);
+        let mut said = String::new();
+        if let Some(stderr) = &mut stderr {
+            let _ = stderr.read_line(&mut said);
+        }
+        let fault = Self {
+            strace,
+            _said: stderr,
+        };
+        if said.contains("attached") {
+            Ok(fault)
+        } else {
+            Err(format!("strace cannot attach: {}", said.trim()))
+        }
+    }
+}
+
+impl Drop for Fault {
+    fn drop(&mut self) {
+        let pid = rustix::process::Pid::from_child(&self.strace);
+        // Asked kindly, it detaches first.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let _ = self.strace.wait();
     }
 }

@@ -1,0 +1,117 @@
+//! Room on the disk: changes are refused before the disk is full, and some room is kept back for what must not fail.
+//!
+//! Another process can take the last byte at any moment. The journal bears that: a record that does not fit is cut off
+//! again. sled does not, since it writes later what it has accepted before; so the blocks that it grows into are always
+//! allocated ahead of it.
+
+use crate::limits::{FREE_MIN_BYTES, RESERVE_BYTES};
+use rustix::fs::{FallocateFlags, fallocate};
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The part of the state's size that the reserve has besides its smallest size: sled's snapshot takes about half of it.
+const RESERVE_STATE_PART: u64 = 64;
+/// Segments of the state that are allocated ahead: more than sled has under way at a time.
+const SEGMENTS_AHEAD: u64 = 4;
+
+/// The room of one store.
+pub struct Room {
+    data_dir: PathBuf,
+    /// The file that sled grows.
+    state: PathBuf,
+    ahead_bytes: u64,
+    full: AtomicBool,
+}
+
+impl Room {
+    /// Looks at the disk, and gives up the reserve if that is what it takes to start.
+    pub fn open(data_dir: &Path, state_dir: &Path, segment_bytes: usize) -> Self {
+        let room = Self {
+            data_dir: data_dir.to_owned(),
+            state: state_dir.join("db"),
+            ahead_bytes: segment_bytes as u64 * SEGMENTS_AHEAD,
+            full: AtomicBool::new(false),
+        };
+        if room.free_bytes() >= FREE_MIN_BYTES {
+            room.reserve();
+        } else if fs::remove_file(room.reserve_path()).is_ok() {
+            tracing::warn!("the disk is full: the reserve file was given up to start");
+        }
+        room
+    }
+
+    /// Whether a round of this size may be written.
+    pub fn admits(&self, round_bytes: u64) -> bool {
+        let free = self.free_bytes();
+        let room = free >= FREE_MIN_BYTES + 4 * round_bytes;
+        if room {
+            self.allocate_ahead();
+        }
+        if room == self.full.swap(!room, Ordering::Relaxed) {
+            if room {
+                tracing::info!("there is room on the disk again: changes are taken");
+                self.reserve();
+            } else {
+                tracing::error!(
+                    free_bytes = free,
+                    needed_bytes = FREE_MIN_BYTES,
+                    "the disk is full: no changes are taken until there is room"
+                );
+            }
+        }
+        room
+    }
+
+    /// Keeps some room back while there is plenty.
+    fn reserve(&self) {
+        let state_bytes = fs::metadata(&self.state).map_or(0, |about| about.len());
+        let wanted = RESERVE_BYTES + state_bytes / RESERVE_STATE_PART;
+        let path = self.reserve_path();
+        let has = fs::metadata(&path).map_or(0, |about| about.len());
+        if has >= wanted || self.free_bytes() < FREE_MIN_BYTES + 4 * wanted {
+            return;
+        }
+        let file = File::options().create(true).append(true).open(&path);
+        let made = file.and_then(|file| {
+            fallocate(&file, FallocateFlags::empty(), 0, wanted).map_err(Into::into)
+        });
+        if let Err(error) = made {
+            tracing::debug!(%error, "no reserve file could be made");
+            let _ = fs::remove_file(&path);
+        }
+    }
+
+    fn reserve_path(&self) -> PathBuf {
+        self.data_dir.join("reserve")
+    }
+
+    /// Allocates blocks beyond the end of sled's file, whose length stays what it is. Where the file system cannot,
+    /// there is nothing but the free bytes that every round asks for.
+    fn allocate_ahead(&self) {
+        let Ok(about) = fs::metadata(&self.state) else {
+            return;
+        };
+        let allocated = about.blocks() * 512;
+        if allocated >= about.len() + self.ahead_bytes / 2 {
+            return;
+        }
+        if let Ok(file) = File::options().append(true).open(&self.state) {
+            let ahead = fallocate(
+                &file,
+                FallocateFlags::KEEP_SIZE,
+                about.len(),
+                self.ahead_bytes,
+            );
+            if let Err(error) = ahead {
+                tracing::debug!(%error, "no room can be allocated ahead");
+            }
+        }
+    }
+
+    fn free_bytes(&self) -> u64 {
+        rustix::fs::statvfs(&self.data_dir)
+            .map_or(u64::MAX, |about| about.f_bavail * about.f_frsize)
+    }
+}

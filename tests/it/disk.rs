@@ -1,0 +1,250 @@
+//! A disk that is full, and one that fails.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::crash::CONFIG;
+use crate::harness::machine::{Disk, Fault, Mount, root_with, skipped};
+use crate::harness::{Client, Daemon};
+use crate::ledger::all;
+
+const DISK_BYTES: u64 = 96 * 1024 * 1024;
+const TEXT_BYTES: usize = 16_000;
+
+/// A small disk of its own, mounted, or why there is none.
+fn small_disk() -> Result<(Disk, Mount), String> {
+    root_with(&["mkfs.ext4", "mount", "umount"])?;
+    let disk = Disk::ext4(DISK_BYTES)?;
+    let mount = disk.mount("loop")?;
+    Ok((disk, mount))
+}
+
+/// Somebody who writes, and what was acknowledged.
+struct Writer {
+    client: Client,
+    user: String,
+    conversation: String,
+    ids: Vec<String>,
+}
+
+impl Writer {
+    fn new(daemon: &Daemon) -> Self {
+        let mut client = daemon.client();
+        let user = client.create_user("ann@example.org");
+        let conversation = client.create_conversation("lunch", &[&user]);
+        Self {
+            client,
+            user,
+            conversation,
+            ids: Vec::new(),
+        }
+    }
+
+    /// Writes a message; an error is its code.
+    fn write(&mut self) -> Result<(), String> {
+        let data = json!({
+            "conversation_id": self.conversation, "user_id": self.user, "message": "x".repeat(TEXT_BYTES),
+        });
+        let answer = self.client.call("message", "create", data);
+        match answer["data"]["message_id"].as_str() {
+            Some(id) => {
+                self.ids.push(id.to_owned());
+                Ok(())
+            }
+            None => Err(answer["data"]["code"].as_str().unwrap().to_owned()),
+        }
+    }
+
+    /// Every kind of change is refused with this code, changes nothing, and everything can be read.
+    fn only_reads(&mut self, code: &str) {
+        let (user, conversation) = (self.user.clone(), self.conversation.clone());
+        let message = self.ids[0].clone();
+        let place = json!({"conversation_id": conversation, "message_id": message});
+        let update =
+            json!({"conversation_id": conversation, "message_id": message, "message": "y"});
+        let before = self.read();
+        assert_eq!(self.write(), Err(code.to_owned()));
+        let changes = [
+            ("message", "update", update),
+            ("message", "delete", place),
+            ("user", "delete", json!({"user_id": user})),
+            ("conversation", "create", json!({"name": "another"})),
+            (
+                "conversation",
+                "delete",
+                json!({"conversation_id": conversation}),
+            ),
+        ];
+        for (subclass, cmd, data) in changes {
+            assert_eq!(
+                self.client.code(subclass, cmd, data),
+                code,
+                "{subclass} {cmd}"
+            );
+        }
+        // What is refused for a reason of its own is refused for that reason still.
+        let taken = json!({"login": "ANN@example.org", "name": "Ann", "password": "x"});
+        assert_eq!(self.client.code("user", "create", taken), "login_taken");
+        assert!(self.read() == before, "a refused change left something");
+        let stored: Vec<Value> = all(&mut self.client, "message")
+            .iter()
+            .map(|row| row["message_id"].clone())
+            .collect();
+        assert!(
+            stored == self.ids,
+            "{} stored, {} acknowledged",
+            stored.len(),
+            self.ids.len()
+        );
+    }
+
+    /// Objects, counters and the log as they are read.
+    fn read(&mut self) -> Vec<Value> {
+        let mut found: Vec<Value> = ["user", "conversation"]
+            .map(|subclass| json!(all(&mut self.client, subclass)))
+            .into();
+        let mut info = self.client.ok("server", "info", json!({}));
+        found.extend(["users", "conversations", "messages", "seq"].map(|name| info[name].take()));
+        let page =
+            json!({"filter": {"conversation_id": self.conversation}, "size": 3, "fields": "_all"});
+        found.push(self.client.ok("message", "search", page));
+        found
+    }
+}
+
+/// Takes all the room that a disk has.
+fn fill(directory: &Path) -> PathBuf {
+    let path = directory.join("ballast");
+    let mut file = File::options()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .unwrap();
+    // What a sync gives back of the room that it had set aside is taken too.
+    for piece_bytes in [1 << 20, 4096, 4096] {
+        let piece = vec![0; piece_bytes];
+        while file.write_all(&piece).is_ok() {}
+        file.sync_all().unwrap();
+    }
+    path
+}
+
+/// The events are dense, and tell of every message that was acknowledged.
+fn check_events(daemon: &Daemon, ids: &[String]) {
+    let mut client = daemon.client();
+    let (newest, _) = client.subscribe(json!({"since": 0}));
+    let mut told = Vec::new();
+    for seq in 1..=newest {
+        let event = client.next_event();
+        assert_eq!(event["seq"], seq);
+        if event["type"] == "created_message" {
+            told.push(event["body"]["message_id"].as_str().unwrap().to_owned());
+        }
+    }
+    assert!(
+        told == ids,
+        "{} told, {} acknowledged",
+        told.len(),
+        ids.len()
+    );
+}
+
+#[test]
+fn a_disk_that_fills_up_takes_no_changes_until_there_is_room() {
+    let (_disk, mount) = match small_disk() {
+        Ok(made) => made,
+        Err(why) => {
+            return skipped(
+                "a_disk_that_fills_up_takes_no_changes_until_there_is_room",
+                &why,
+            );
+        }
+    };
+    let data_dir = mount.path().join("data");
+    let ballast = mount.path().join("ballast");
+    fs::write(&ballast, vec![0; 32 << 20]).unwrap();
+    let daemon = Daemon::on_dir(&data_dir, CONFIG);
+    let mut writer = Writer::new(&daemon);
+    let refused = loop {
+        if let Err(code) = writer.write() {
+            break code;
+        }
+    };
+    assert_eq!(refused, "storage_full");
+    assert!(writer.ids.len() > 100, "{}", writer.ids.len());
+    writer.only_reads("storage_full");
+    check_events(&daemon, &writer.ids);
+    // With room again, it goes on without a restart.
+    fs::remove_file(&ballast).unwrap();
+    for _ in 0..100 {
+        writer.write().unwrap();
+    }
+    check_events(&daemon, &writer.ids);
+}
+
+#[test]
+fn a_disk_that_others_fill_to_the_last_byte_is_survived() {
+    let (_disk, mount) = match small_disk() {
+        Ok(made) => made,
+        Err(why) => return skipped("a_disk_that_others_fill_to_the_last_byte_is_survived", &why),
+    };
+    let data_dir = mount.path().join("data");
+    let mut daemon = Daemon::on_dir(&data_dir, CONFIG);
+    let mut writer = Writer::new(&daemon);
+    for _ in 0..200 {
+        writer.write().unwrap();
+    }
+    let ballast = fill(mount.path());
+    writer.only_reads("storage_full");
+    fs::remove_file(&ballast).unwrap();
+    writer.write().unwrap();
+    // It starts on a full disk too, after a stop and after a crash, and goes on there in the same way.
+    for stopped in [true, false] {
+        let ballast = fill(mount.path());
+        writer.only_reads("storage_full");
+        if stopped {
+            assert!(daemon.terminate().success());
+        } else {
+            daemon.kill();
+        }
+        fill(mount.path());
+        daemon = Daemon::on_dir(&data_dir, CONFIG);
+        writer.client = daemon.client();
+        writer.only_reads("storage_full");
+        fs::remove_file(&ballast).unwrap();
+        writer.write().unwrap();
+    }
+    check_events(&daemon, &writer.ids);
+}
+
+#[test]
+fn a_disk_that_fails_takes_no_changes_and_loses_none() {
+    if let Err(why) = root_with(&["strace"]) {
+        return skipped("a_disk_that_fails_takes_no_changes_and_loses_none", &why);
+    }
+    for call in ["fdatasync", "write"] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut daemon = Daemon::on_dir(directory.path(), CONFIG);
+        let mut writer = Writer::new(&daemon);
+        for _ in 0..20 {
+            writer.write().unwrap();
+        }
+        let fault = match Fault::inject(&daemon, call) {
+            Ok(fault) => fault,
+            Err(why) => return skipped("a_disk_that_fails_takes_no_changes_and_loses_none", &why),
+        };
+        writer.only_reads("unavailable");
+        // A sync that succeeds after one that failed proves nothing.
+        drop(fault);
+        writer.only_reads("unavailable");
+        assert!(daemon.log().contains("journal"), "{}", daemon.log());
+        daemon.kill();
+        daemon = Daemon::on_dir(directory.path(), CONFIG);
+        writer.client = daemon.client();
+        writer.write().unwrap();
+        check_events(&daemon, &writer.ids);
+    }
+}
