@@ -2,7 +2,7 @@
 
 use super::fields::fields;
 use super::search::search_command;
-use super::{Access, Command, Context, Step};
+use super::{Access, Action, Command, Context, Step};
 use crate::error::{Code, Error};
 use crate::model::{ConversationId, Description, Given, Kind, Name, Subclass, UserId};
 use crate::store::{Change, Operation, Patch, Query};
@@ -74,7 +74,9 @@ impl Command for Get {
     const ERRORS: &'static [Code] = &[Code::ConversationNotFound];
 
     fn run(self, _: &Context<'_>) -> Result<Step, Error> {
-        Ok(Step::Read(Query::Conversation(self.conversation_id)))
+        Ok(Step::Act(Action::Read(Query::Conversation(
+            self.conversation_id,
+        ))))
     }
 }
 
@@ -241,11 +243,11 @@ impl Command for GetMembers {
 
     fn run(self, _: &Context<'_>) -> Result<Step, Error> {
         let number = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
-        Ok(Step::Read(Query::Members {
+        Ok(Step::Act(Action::Read(Query::Members {
             conversation: self.conversation_id,
             from: self.from.map_or(0, number),
             size: self.size.map(number),
-        }))
+        })))
     }
 }
 

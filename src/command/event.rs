@@ -1,7 +1,7 @@
 //! The commands of subclass `event` (protocol.md, 6).
 
 use super::fields::{Body, FieldType, Opaque, fields, list, string, wrong};
-use super::{Access, Command, Context, Step, Subscribe};
+use super::{Access, Action, Command, Context, Step, Subscribe};
 use crate::error::{Code, Error};
 use crate::hub::{ANY, Subscription};
 use crate::limits::{Limits, OPAQUE_MAX_BYTES};
@@ -214,12 +214,12 @@ impl Command for SubscribeCommand {
         if subscriptions.len() > context.limits.max_subscriptions {
             return Err(too_many_subscriptions(context.limits));
         }
-        Ok(Step::Subscribe(Subscribe {
+        Ok(Step::Act(Action::Subscribe(Subscribe {
             subscriptions,
             since: self.since,
             epoch: self.epoch.map(|Opaque(epoch)| epoch),
             position: self.position.unwrap_or(false),
-        }))
+        })))
     }
 }
 
@@ -263,7 +263,9 @@ impl Command for Unsubscribe {
             r#type: self.r#type,
             obj_id: self.obj_id,
         };
-        Ok(Step::Unsubscribe(pattern.subscriptions().collect()))
+        Ok(Step::Act(Action::Unsubscribe(
+            pattern.subscriptions().collect(),
+        )))
     }
 }
 
@@ -281,7 +283,7 @@ impl Command for GetSubscriptions {
     const EXAMPLE: &'static str = "{}";
 
     fn run(self, _: &Context<'_>) -> Result<Step, Error> {
-        Ok(Step::ListSubscriptions)
+        Ok(Step::Act(Action::ListSubscriptions))
     }
 }
 
@@ -311,10 +313,10 @@ impl Command for Send {
 
     fn run(self, _: &Context<'_>) -> Result<Step, Error> {
         let body = self.body.map(|Body(body)| body);
-        Ok(Step::Send {
+        Ok(Step::Act(Action::Send {
             kind: self.r#type,
             conversation: self.obj_id,
             body,
-        })
+        }))
     }
 }

@@ -145,15 +145,17 @@ pub fn wrong(text: impl Into<Cow<'static, str>>) -> Error {
 
 /// A string, borrowed where it has no escapes.
 pub fn string(raw: &RawValue) -> Result<Cow<'_, str>, Error> {
-    #[derive(serde::Deserialize)]
-    #[serde(transparent)]
-    struct Borrowed<'a>(#[serde(borrow)] Cow<'a, str>);
     if !raw.get().starts_with('"') {
         return Err(wrong("must be a string"));
     }
-    serde_json::from_str::<Borrowed<'_>>(raw.get())
-        .map(|Borrowed(text)| text)
-        .map_err(|error| Error::new(Code::BadJson, format!("this line is not JSON: {error}")))
+    // What the scan for a string's end lets through is half of a surrogate pair.
+    let text = crate::wire::text(raw);
+    text.ok_or_else(|| {
+        Error::new(
+            Code::BadJson,
+            "this line is not JSON: lone surrogate in a string",
+        )
+    })
 }
 
 /// The elements of a list.

@@ -2,7 +2,7 @@
 
 use super::fields::fields;
 use super::search::search_command;
-use super::{Access, Command, Context, Step};
+use super::{Access, Action, Command, Context, Step};
 use crate::error::{Code, Error};
 use crate::model::{ConversationId, Given, Kind, MessageId, MessageText, Nonce, Subclass, UserId};
 use crate::store::{Change, Operation, Principal, Query};
@@ -82,7 +82,7 @@ impl Command for Get {
     const ERRORS: &'static [Code] = &[Code::MessageNotFound];
 
     fn run(self, _: &Context<'_>) -> Result<Step, Error> {
-        Ok(Step::Read(Query::Message(self.message_id)))
+        Ok(Step::Act(Action::Read(Query::Message(self.message_id))))
     }
 }
 

@@ -94,6 +94,12 @@ pub enum Step {
     Apply(Operation),
     /// Hash a password, then apply the change that holds the hash.
     Hash(Password, Box<dyn FnOnce(PasswordHash) -> Operation + Send>),
+    /// Do this once the changes that were sent before are stored, and before anything else is read.
+    Act(Action),
+}
+
+/// What is done between the changes sent before it and whatever is sent behind it.
+pub enum Action {
     /// Answer with what a query finds.
     Read(Query),
     /// Answer with the counts, made into data; there are none for those who may not know them.

@@ -1,7 +1,7 @@
 //! The fields of a search (protocol.md, 5).
 
-use super::Step;
 use super::fields::{FieldType, list, string, unknown_field, wrong};
+use super::{Action, Step};
 use crate::error::{Code, Error, excerpt};
 use crate::limits::Limits;
 use crate::model::{
@@ -177,7 +177,7 @@ pub fn search(kind: Kind, asked: Asked) -> Result<Step, Error> {
         sort_by.push(field);
     }
     dedup(&mut sort_by);
-    Ok(Step::Read(Query::Search(Search {
+    Ok(Step::Act(Action::Read(Query::Search(Search {
         kind,
         filter,
         fields,
@@ -188,7 +188,7 @@ pub fn search(kind: Kind, asked: Asked) -> Result<Step, Error> {
         sort_by,
         descending: asked.sort_order.is_some_and(|order| order.descending),
         total: asked.total.unwrap_or(true),
-    })))
+    }))))
 }
 
 fn known(kind: Kind, name: &str) -> Result<Field, Error> {

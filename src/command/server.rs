@@ -2,7 +2,7 @@
 
 use super::fields::{Opaque, fields};
 use super::reference::describe;
-use super::{Access, Command, Context, Step, TABLE, data, find};
+use super::{Access, Action, Command, Context, Step, TABLE, data, find};
 use crate::error::{Code, Error};
 use crate::model::{Id, Seq, Subclass};
 use crate::store::Principal;
@@ -45,14 +45,14 @@ impl Command for Info {
             epoch: server.epoch,
         });
         let (connections, counters) = (server.connections, server.counters.all());
-        Ok(Step::Count(Box::new(move |counts| {
+        Ok(Step::Act(Action::Count(Box::new(move |counts| {
             shown.counts = counts.map(|counts| Counted {
                 counts,
                 connections,
                 counters: counters.into_iter().collect(),
             });
             data(&shown).unwrap_or_else(|_| Bytes::from_static(b"{}"))
-        })))
+        }))))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The commands of subclass `session` (protocol.md, 7).
 
 use super::fields::{FieldSpec, Presented, fields};
-use super::{Access, Command, Context, Fields, Step};
+use super::{Access, Action, Command, Context, Fields, Step};
 use crate::error::{Code, Error};
 use crate::limits::Limits;
 use crate::model::{
@@ -47,14 +47,16 @@ impl Command for Login {
             Err(Error::new(Code::MissingField, text).field(field))
         };
         match (self.login, self.password, self.token) {
-            (None, None, Some(Presented(token))) => Ok(Step::Login(Credentials::Token(token))),
+            (None, None, Some(Presented(token))) => {
+                Ok(Step::Act(Action::Login(Credentials::Token(token))))
+            }
             (_, _, Some(_)) => Err(Error::invalid(
                 "token",
                 "token stands instead of login and password, not beside them",
             )),
-            (Some(login), Some(password), None) => {
-                Ok(Step::Login(Credentials::Password(login, password)))
-            }
+            (Some(login), Some(password), None) => Ok(Step::Act(Action::Login(
+                Credentials::Password(login, password),
+            ))),
             (None, _, None) => missing("login"),
             (Some(_), None, None) => missing("password"),
         }
@@ -75,7 +77,7 @@ impl Command for Logout {
     const EXAMPLE: &'static str = "{}";
 
     fn run(self, _: &Context<'_>) -> Result<Step, Error> {
-        Ok(Step::Logout)
+        Ok(Step::Act(Action::Logout))
     }
 }
 
@@ -93,7 +95,7 @@ impl Command for Get {
     const EXAMPLE: &'static str = "{}";
 
     fn run(self, _: &Context<'_>) -> Result<Step, Error> {
-        Ok(Step::ShowSession)
+        Ok(Step::Act(Action::ShowSession))
     }
 }
 
@@ -185,7 +187,7 @@ impl Command for TokenList {
     const ERRORS: &'static [Code] = &[Code::UserNotFound, Code::Forbidden];
 
     fn run(self, _: &Context<'_>) -> Result<Step, Error> {
-        Ok(Step::Read(Query::Tokens(self.user_id)))
+        Ok(Step::Act(Action::Read(Query::Tokens(self.user_id))))
     }
 }
 
@@ -232,7 +234,7 @@ impl Command for List {
     const EXAMPLE: &'static str = "{}";
 
     fn run(self, _: &Context<'_>) -> Result<Step, Error> {
-        Ok(Step::ListSessions)
+        Ok(Step::Act(Action::ListSessions))
     }
 }
 
@@ -255,6 +257,6 @@ impl Command for Stop {
     const ERRORS: &'static [Code] = &[Code::SessionNotFound];
 
     fn run(self, _: &Context<'_>) -> Result<Step, Error> {
-        Ok(Step::StopSession(self.session_id))
+        Ok(Step::Act(Action::StopSession(self.session_id)))
     }
 }

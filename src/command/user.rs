@@ -2,7 +2,7 @@
 
 use super::fields::fields;
 use super::search::search_command;
-use super::{Access, Command, Context, Step};
+use super::{Access, Action, Command, Context, Step};
 use crate::error::{Code, Error};
 use crate::model::{Given, Kind, Login, Name, Password, Role, Subclass, Surname, UserId};
 use crate::store::{Change, Operation, Patch, Query};
@@ -75,7 +75,7 @@ impl Command for Get {
     const ERRORS: &'static [Code] = &[Code::UserNotFound];
 
     fn run(self, _: &Context<'_>) -> Result<Step, Error> {
-        Ok(Step::Read(Query::User(self.user_id)))
+        Ok(Step::Act(Action::Read(Query::User(self.user_id))))
     }
 }
 

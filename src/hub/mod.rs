@@ -8,11 +8,11 @@ mod subscriptions;
 
 pub use subscriptions::{ANY, Subscription, Subscriptions};
 
-use crate::model::{Audience, Event, Id, IdText, Seq, Sight, Subclass, UserId};
+use crate::model::{Audience, Event, Id, Seq, Sight, Subclass, UserId};
 use crate::wire::{Outbox, gap_line, position_line};
 use bytes::Bytes;
+use rustc_hash::{FxHashMap, FxHashSet};
 use sight::Sights;
-use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The number of a connection in this process.
@@ -52,7 +52,7 @@ pub struct Hub {
 #[derive(Debug, Default)]
 struct State {
     newest: Seq,
-    subscribers: HashMap<ConnectionId, Subscriber>,
+    subscribers: FxHashMap<ConnectionId, Subscriber>,
     routes: Routes,
 }
 
@@ -60,15 +60,15 @@ struct State {
 #[derive(Debug, Default)]
 struct Routes {
     /// Those subscribed to an object.
-    by_object: HashMap<Id, HashSet<ConnectionId>>,
+    by_object: FxHashMap<Id, FxHashSet<ConnectionId>>,
     /// Those subscribed to every object.
-    everywhere: HashSet<ConnectionId>,
+    everywhere: FxHashSet<ConnectionId>,
     /// Those of `everywhere` that may see every conversation.
-    overseers: HashSet<ConnectionId>,
+    overseers: FxHashSet<ConnectionId>,
     /// What the users of the others may see.
     sights: Sights,
     /// The user of each connection that sees what a user sees.
-    viewers: HashMap<ConnectionId, UserId>,
+    viewers: FxHashMap<ConnectionId, UserId>,
 }
 
 #[derive(Debug)]
@@ -76,6 +76,10 @@ struct Subscriber {
     outbox: Arc<Outbox>,
     subscriptions: Arc<Subscriptions>,
     position: Option<Position>,
+    /// The user whose rights it has; it may see everything where there is none.
+    viewer: Option<UserId>,
+    /// Whether it is subscribed to every object.
+    everywhere: bool,
 }
 
 #[derive(Debug)]
@@ -85,12 +89,22 @@ struct Position {
     at_ms: u64,
 }
 
-/// What an event is about: enough to say whom it concerns.
+/// How an event came to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route {
+    /// It is subscribed to the object.
+    Object,
+    /// It is subscribed to every object, and may see every event of this subclass.
+    Everything,
+    /// Its user is in the conversation.
+    Member,
+}
+
+/// What says who may see an event.
 struct Matter<'a> {
-    subclass: Subclass,
-    kind: &'a str,
+    /// Not everybody may: it is about a conversation.
+    private: bool,
     object: Id,
-    object_text: IdText,
     audience: &'a Audience,
 }
 
@@ -118,6 +132,7 @@ impl Hub {
 
     /// Gives events to those who subscribed to them and may see them.
     pub fn publish(&self, events: &[Event], now_ms: u64) {
+        let mut awake = Vec::new();
         let mut state = self.lock();
         let State {
             newest,
@@ -127,16 +142,27 @@ impl Hub {
         for event in events {
             routes.promote(event);
             let matter = Matter::of(event);
-            for id in routes.concerned(&matter) {
-                if let Some(subscriber) = subscribers.get_mut(&id)
-                    && subscriber.wants(&matter)
-                    && subscriber.outbox.offer(event.seq, &event.line)
-                {
-                    subscriber.told(event.seq, now_ms);
+            for (id, route) in routes.of(&matter) {
+                let Some(subscriber) = subscribers.get_mut(&id) else {
+                    continue;
+                };
+                if routes.lead(&matter, id, subscriber, route) && subscriber.wants(event) {
+                    let offered = subscriber.outbox.offer(event.seq, &event.line);
+                    if offered.kept {
+                        subscriber.told(event.seq, now_ms);
+                    }
+                    if offered.wake {
+                        awake.push(Arc::clone(&subscriber.outbox));
+                    }
                 }
             }
             routes.demote(event);
             *newest = event.seq;
+        }
+        drop(state);
+        // Only now: so each of them writes the events of the whole round at once.
+        for outbox in awake {
+            outbox.wake();
         }
     }
 
@@ -144,15 +170,17 @@ impl Hub {
     pub fn send(&self, kind: &str, object: Id, line: &Bytes) {
         let state = self.lock();
         let matter = Matter {
-            subclass: Subclass::Conversation,
-            kind,
+            private: true,
             object,
-            object_text: object.text(),
             audience: &Audience::default(),
         };
-        for id in state.routes.concerned(&matter) {
+        let text = object.text();
+        for (id, route) in state.routes.of(&matter) {
             if let Some(subscriber) = state.subscribers.get(&id)
-                && subscriber.wants(&matter)
+                && state.routes.lead(&matter, id, subscriber, route)
+                && subscriber
+                    .subscriptions
+                    .match_ephemeral(kind, text.as_str())
             {
                 subscriber.outbox.offer_ephemeral(line);
             }
@@ -199,6 +227,8 @@ impl Hub {
                 outbox: Arc::clone(outbox),
                 subscriptions: Arc::default(),
                 position: None,
+                viewer: wish.viewer,
+                everywhere: false,
             }
         });
         if wish.position && subscriber.position.is_none() {
@@ -217,6 +247,7 @@ impl Hub {
         }
         let subscriptions = Arc::make_mut(&mut subscriber.subscriptions);
         for subscription in wish.added {
+            subscriber.everywhere |= &*subscription.obj_id == ANY;
             state.routes.add(connection, &subscription.obj_id);
             subscriptions.insert(subscription);
         }
@@ -233,6 +264,7 @@ impl Hub {
         let subscriptions = Arc::make_mut(&mut subscriber.subscriptions);
         for subscription in removed {
             if !subscriptions.remove(subscription) {
+                subscriber.everywhere &= &*subscription.obj_id != ANY;
                 state.routes.remove(connection, &subscription.obj_id);
             }
         }
@@ -295,7 +327,7 @@ impl Hub {
         for event in events.iter().take_while(|event| event.seq <= *newest) {
             reached = event.seq;
             let matter = Matter::of(event);
-            if subscriber.wants(&matter) && routes.sees(connection, &matter) {
+            if subscriber.wants(event) && routes.show(&matter, subscriber.viewer) {
                 subscriber.outbox.push(event.line.clone());
             }
         }
@@ -326,12 +358,9 @@ impl Hub {
 }
 
 impl Subscriber {
-    fn wants(&self, matter: &Matter<'_>) -> bool {
-        self.subscriptions.matches(
-            matter.subclass.as_str(),
-            matter.kind,
-            matter.object_text.as_str(),
-        )
+    fn wants(&self, event: &Event) -> bool {
+        self.subscriptions
+            .match_event(event.subclass, event.kind, event.object)
     }
 
     fn told(&mut self, seq: Seq, now_ms: u64) {
@@ -347,40 +376,44 @@ impl Subscriber {
 impl<'a> Matter<'a> {
     fn of(event: &'a Event) -> Self {
         Self {
-            subclass: event.subclass,
-            kind: event.kind.as_str(),
+            private: event.subclass == Subclass::Conversation,
             object: event.object,
-            object_text: event.object.text(),
             audience: &event.audience,
         }
     }
 }
 
 impl Routes {
-    /// The connections that may want an event and may see it, each once.
-    fn concerned<'a>(&'a self, matter: &'a Matter<'_>) -> impl Iterator<Item = ConnectionId> + 'a {
-        let here = self.by_object.get(&matter.object).into_iter().flatten();
-        let here = here
-            .filter(|id| !self.everywhere.contains(id))
-            .filter(|&&id| self.sees(id, matter));
-        let private = matter.subclass == Subclass::Conversation;
-        let everywhere = if private {
+    /// The connections that may want an event, and how it comes to them: a connection may come twice, by two routes.
+    fn of<'a>(&'a self, matter: &Matter<'a>) -> impl Iterator<Item = (ConnectionId, Route)> + 'a {
+        let object = self.by_object.get(&matter.object);
+        let object = object.into_iter().flatten().map(|&id| (id, Route::Object));
+        let everything = if matter.private {
             &self.overseers
         } else {
             &self.everywhere
         };
-        let members = private
-            .then(|| self.sights.concerned(matter.object, matter.audience))
-            .into_iter()
-            .flatten()
-            .filter(|id| self.everywhere.contains(id) && !self.overseers.contains(id));
-        here.chain(everywhere).copied().chain(members)
+        let everything = everything.iter().map(|&id| (id, Route::Everything));
+        let members = matter
+            .private
+            .then(|| self.sights.concerned(matter.object, matter.audience));
+        let members = members.into_iter().flatten().map(|id| (id, Route::Member));
+        object.chain(everything).chain(members)
     }
 
-    /// Whether a connection may see an event.
-    fn sees(&self, connection: ConnectionId, matter: &Matter<'_>) -> bool {
-        matter.subclass != Subclass::Conversation
-            || self.viewers.get(&connection).is_none_or(|&user| {
+    /// Whether a connection gets an event by this route: of several, one does, and only if it may see the event.
+    fn lead(&self, matter: &Matter<'_>, id: ConnectionId, to: &Subscriber, route: Route) -> bool {
+        match route {
+            Route::Object => !to.everywhere && self.show(matter, to.viewer),
+            Route::Everything => true,
+            Route::Member => to.everywhere && !self.overseers.contains(&id),
+        }
+    }
+
+    /// Whether somebody may see an event.
+    fn show(&self, matter: &Matter<'_>, viewer: Option<UserId>) -> bool {
+        !matter.private
+            || viewer.is_none_or(|user| {
                 self.sights.sees(user, matter.object) || matter.audience.removed.contains(&user)
             })
     }

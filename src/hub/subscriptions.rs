@@ -1,5 +1,6 @@
 //! What a connection is subscribed to.
 
+use crate::model::{EventType, Id, Subclass};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What stands for everything in a subscription.
@@ -21,6 +22,67 @@ pub struct Subscription {
 pub struct Subscriptions {
     by_object: BTreeMap<Box<str>, BTreeSet<Subscription>>,
     count: usize,
+    /// The stored events that those of an object match.
+    masks: BTreeMap<Id, Mask>,
+    /// The stored events that those of every object match.
+    mask: Mask,
+}
+
+/// The stored events that subscriptions match, a bit for each subclass and type: what is looked at for every event and
+/// every subscriber.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Mask(u64);
+
+impl Mask {
+    fn of(subclass: Subclass, kind: EventType) -> Self {
+        const TYPES: u8 = 8;
+        const { assert!(EventType::ALL.len() <= 8 && Subclass::ALL.len() <= 8) };
+        Self(1 << ((subclass.number() - 1) * TYPES + kind.number() - 1))
+    }
+
+    /// What a pattern matches.
+    fn of_pattern(pattern: &Subscription) -> Self {
+        let mut mask = 0;
+        for &subclass in Subclass::ALL {
+            for &kind in EventType::ALL {
+                if pattern.fits(subclass.as_str(), kind.as_str()) {
+                    mask |= Self::of(subclass, kind).0;
+                }
+            }
+        }
+        Self(mask)
+    }
+
+    /// What any of an object's patterns match. However many they are, few can match an event that is stored.
+    fn of_object(patterns: &BTreeSet<Subscription>, object: &str) -> Self {
+        let subclasses = Subclass::ALL.iter().map(|subclass| subclass.as_str());
+        let mut mask = Self::default();
+        for subclass in subclasses.chain([ANY]) {
+            let kinds = EventType::ALL.iter().map(|kind| kind.as_str());
+            for kind in kinds.chain([ANY]) {
+                let pattern = Subscription {
+                    subclass: subclass.into(),
+                    r#type: kind.into(),
+                    obj_id: object.into(),
+                };
+                if patterns.contains(&pattern) {
+                    mask.0 |= Self::of_pattern(&pattern).0;
+                }
+            }
+        }
+        mask
+    }
+
+    fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+impl Subscription {
+    fn fits(&self, subclass: &str, kind: &str) -> bool {
+        (&*self.subclass == ANY || &*self.subclass == subclass)
+            && (&*self.r#type == ANY || &*self.r#type == kind)
+    }
 }
 
 impl Subscriptions {
@@ -43,12 +105,17 @@ impl Subscriptions {
 
     /// Adds one; it counts once.
     pub fn insert(&mut self, subscription: Subscription) {
-        let added = self
-            .by_object
-            .entry(subscription.obj_id.clone())
-            .or_default()
-            .insert(subscription);
-        self.count += usize::from(added);
+        let mask = Mask::of_pattern(&subscription);
+        let object = &subscription.obj_id;
+        if &**object == ANY {
+            self.mask.0 |= mask.0;
+        } else if let Some(object) = Id::parse(object)
+            && mask != Mask::default()
+        {
+            self.masks.entry(object).or_default().0 |= mask.0;
+        }
+        let patterns = self.by_object.entry(object.clone()).or_default();
+        self.count += usize::from(patterns.insert(subscription));
     }
 
     /// Removes one; true if others of the same object are left.
@@ -61,7 +128,24 @@ impl Subscriptions {
         if !left {
             self.by_object.remove(&subscription.obj_id);
         }
+        self.mask_anew(&subscription.obj_id);
         left
+    }
+
+    fn mask_anew(&mut self, object: &str) {
+        let mask = match self.by_object.get(object) {
+            Some(patterns) => Mask::of_object(patterns, object),
+            None => Mask::default(),
+        };
+        if object == ANY {
+            self.mask = mask;
+        } else if let Some(object) = Id::parse(object) {
+            if mask == Mask::default() {
+                self.masks.remove(&object);
+            } else {
+                self.masks.insert(object, mask);
+            }
+        }
     }
 
     /// The objects that they name, `"*"` among them.
@@ -69,16 +153,81 @@ impl Subscriptions {
         self.by_object.keys().map(AsRef::as_ref)
     }
 
-    /// Whether any of them matches an event.
+    /// Whether any of them matches a stored event.
     #[must_use]
-    pub fn matches(&self, subclass: &str, kind: &str, object: &str) -> bool {
-        [object, ANY].into_iter().any(|object| {
+    pub fn match_event(&self, subclass: Subclass, kind: EventType, object: Id) -> bool {
+        let event = Mask::of(subclass, kind);
+        self.mask.has(event) || self.masks.get(&object).is_some_and(|mask| mask.has(event))
+    }
+
+    /// Whether any of them matches an event of a conversation that is not stored.
+    #[must_use]
+    pub fn match_ephemeral(&self, kind: &str, conversation: &str) -> bool {
+        [conversation, ANY].into_iter().any(|object| {
             self.by_object.get(object).is_some_and(|patterns| {
-                patterns.iter().any(|pattern| {
-                    (&*pattern.subclass == ANY || &*pattern.subclass == subclass)
-                        && (&*pattern.r#type == ANY || &*pattern.r#type == kind)
-                })
+                patterns
+                    .iter()
+                    .any(|pattern| pattern.fits(Subclass::Conversation.as_str(), kind))
             })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subscription(subclass: &str, kind: &str, object: &str) -> Subscription {
+        Subscription {
+            subclass: subclass.into(),
+            r#type: kind.into(),
+            obj_id: object.into(),
+        }
+    }
+
+    #[test]
+    fn masks_match_what_the_patterns_say() {
+        let id = Id(9);
+        let object = id.to_string();
+        let words = |names: Vec<&'static str>| names.into_iter().chain([ANY, "other"]);
+        let subclasses = Subclass::ALL.iter().map(|subclass| subclass.as_str());
+        let kinds = EventType::ALL.iter().map(|kind| kind.as_str());
+        let (subclasses, kinds): (Vec<_>, Vec<_>) = (subclasses.collect(), kinds.collect());
+        for subclass in words(subclasses) {
+            for kind in words(kinds.clone()) {
+                for named in [&object, ANY, "no id"] {
+                    let mut one = Subscriptions::default();
+                    let pattern = subscription(subclass, kind, named);
+                    one.insert(pattern.clone());
+                    for &of in Subclass::ALL {
+                        for &event in EventType::ALL {
+                            let expected =
+                                named != "no id" && pattern.fits(of.as_str(), event.as_str());
+                            assert_eq!(one.match_event(of, event, id), expected, "{pattern:?}");
+                            let elsewhere = one.match_event(of, event, Id(8));
+                            assert_eq!(elsewhere, expected && named == ANY);
+                        }
+                    }
+                    assert!(!one.remove(&pattern));
+                    assert_eq!((one.masks.len(), one.mask), (0, Mask::default()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_one_of_several_matches_is_left_when_another_goes() {
+        let mut some = Subscriptions::default();
+        let (id, created) = (Id(9), EventType::CreatedMessage);
+        let all = subscription("conversation", ANY, &id.to_string());
+        let one = subscription(ANY, created.as_str(), &id.to_string());
+        some.insert(all.clone());
+        some.insert(one.clone());
+        some.insert(one);
+        assert_eq!(some.len(), 2);
+        assert!(some.remove(&all));
+        let conversation = Subclass::Conversation;
+        assert!(some.match_event(conversation, created, id));
+        assert!(!some.match_event(conversation, EventType::Deleted, id));
     }
 }

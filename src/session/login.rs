@@ -14,7 +14,6 @@ use crate::model::{Id, Login, Password, PasswordHash, TokenHash, TokenId, UserId
 use crate::registry::{Access, Account};
 use crate::store::{Answer, Change, LoginHolder, Operation, Outcome, Principal, Query, TokenOwner};
 use crate::throttle::Attempt;
-use crate::wire::ReplySlot;
 use bytes::Bytes;
 use serde::Serialize;
 use std::time::Instant;
@@ -38,13 +37,7 @@ enum Proof {
 
 impl Session {
     /// Logs in, in place of whoever was; a refusal leaves things as they were.
-    pub(super) async fn log_in(
-        &mut self,
-        credentials: Credentials,
-        slot: &ReplySlot,
-    ) -> Result<Bytes, Error> {
-        // What was sent before is done for whoever sent it.
-        self.outbox.answered_before(slot).await;
+    pub(super) async fn log_in(&mut self, credentials: Credentials) -> Result<Bytes, Error> {
         let login = match &credentials {
             Credentials::Password(login, _) => Some(login.clone()),
             Credentials::Token(_) => None,
@@ -82,8 +75,7 @@ impl Session {
     }
 
     /// Ends the session; the connection stays, with nobody logged in.
-    pub(super) async fn log_out(&mut self, slot: &ReplySlot) -> Result<Bytes, Error> {
-        self.outbox.answered_before(slot).await;
+    pub(super) fn log_out(&mut self) -> Bytes {
         if self.user().is_some() {
             self.audit("logout", None, None);
         }
@@ -93,7 +85,7 @@ impl Session {
             Access::Trusted => Principal::Trusted,
             Access::Login => Principal::Nobody,
         });
-        Ok(empty())
+        empty()
     }
 
     /// Creates a user for whoever is not logged in, and logs it in.
@@ -101,9 +93,7 @@ impl Session {
         &mut self,
         password: Password,
         then: Box<dyn FnOnce(PasswordHash) -> Operation + Send>,
-        slot: &ReplySlot,
     ) -> Result<Bytes, Error> {
-        self.outbox.answered_before(slot).await;
         // Each one costs as much as a login that fails, and counts as one.
         let attempt = self.attempt("")?;
         let queue = queue(attempt.as_ref());

@@ -236,10 +236,9 @@ impl Session {
         }
     }
 
-    /// Deals with one line; false when no more is to be read.
+    /// Deals with one line; false if no more is to be read.
     async fn line(&mut self, line: Result<Bytes, LineError>) -> bool {
-        self.outbox.room().await;
-        if self.closer.is_closing() {
+        if !self.outbox.room().await {
             return false;
         }
         match line {
@@ -250,16 +249,15 @@ impl Session {
                 let most = self.shared.limits.max_line_bytes;
                 let text = format!("a line may have at most {most} bytes; this one was skipped");
                 self.limit(most);
-                self.outbox
-                    .reserve()
-                    .fill(reply_line(&Err(Error::new(Code::LineTooLong, text)), None));
+                let error = Error::new(Code::LineTooLong, text);
+                self.outbox.push(reply_line(&Err(error), None));
             }
             Ok(line) if line.iter().all(u8::is_ascii_whitespace) => {
                 self.limit(line.len() + 1);
             }
             Ok(line) => self.request(&line).await,
         }
-        !self.closer.is_closing()
+        true
     }
 
     fn close_http(&self) -> bool {

@@ -3,7 +3,7 @@
 use super::{Session, Shared, rate_limited};
 use crate::audit::Record;
 use crate::auth::{HashError, Queue};
-use crate::command::{self, Access, Context, Row, ServerInfo, Step, Subscribe};
+use crate::command::{self, Access, Action, Context, Row, ServerInfo, Step, Subscribe};
 use crate::config::Registration;
 use crate::error::{Code, Error};
 use crate::hub::{Begin, Subscription, Wish};
@@ -20,24 +20,16 @@ use std::time::Duration;
 /// How long to wait before a password is presented again that found no place in the queue.
 const BUSY: Duration = Duration::from_secs(1);
 
-/// A request whose answer is still to come.
-struct Asked {
-    row: &'static Row,
-    slot: ReplySlot,
-    tid: Option<Bytes>,
-}
-
 impl Session {
     /// Does what a line asks for.
     pub(super) async fn request(&mut self, line: &Bytes) {
         let limited = self.limit(line.len() + 1);
-        let slot = self.outbox.reserve();
         let (found, tid) = match parse_envelope(line) {
             Ok(envelope) => {
                 let tid = envelope.tid.map(|tid| line.slice_ref(tid.get().as_bytes()));
                 let found = match limited {
                     Some(error) => Err(error),
-                    None => self.step(&envelope, &slot).await,
+                    None => self.step(&envelope).await,
                 };
                 (found, tid)
             }
@@ -47,8 +39,8 @@ impl Session {
             }
         };
         match found {
-            Ok((row, step)) => self.take(step, Asked { row, slot, tid }).await,
-            Err(error) => slot.fill(reply_line(&Err(error), tid.as_deref())),
+            Ok((row, step)) => self.take(row, step, tid).await,
+            Err(error) => self.outbox.push(reply_line(&Err(error), tid.as_deref())),
         }
     }
 
@@ -56,10 +48,9 @@ impl Session {
     async fn step(
         &self,
         envelope: &crate::wire::Envelope<'_>,
-        slot: &ReplySlot,
     ) -> Result<(&'static Row, Step), Error> {
         let row = command::find(&envelope.subclass, &envelope.cmd)?;
-        self.permit(row, slot).await?;
+        self.permit(row).await?;
         let server = || self.server_info();
         let context = Context {
             by: self.by,
@@ -70,7 +61,7 @@ impl Session {
     }
 
     /// Refuses a command to those who may not use it at all (protocol.md, 7).
-    async fn permit(&self, row: &Row, slot: &ReplySlot) -> Result<(), Error> {
+    async fn permit(&self, row: &Row) -> Result<(), Error> {
         let open = self.shared.registration == Registration::Open;
         match (row.access, self.by) {
             (Access::Everyone, _)
@@ -79,7 +70,9 @@ impl Session {
             (Access::Registration, Principal::Nobody) if open => Ok(()),
             (_, Principal::Nobody) => Err(not_logged_in()),
             (Access::Admins | Access::Registration, Principal::User(_)) => {
-                if self.has_power(slot).await? {
+                // What was sent before may have changed it.
+                self.outbox.all_answered().await;
+                if self.has_power().await? {
                     Ok(())
                 } else {
                     let text = format!(
@@ -94,8 +87,8 @@ impl Session {
         }
     }
 
-    async fn has_power(&self, slot: &ReplySlot) -> Result<bool, Error> {
-        let answer = self.query(Query::Power, slot).await?;
+    async fn has_power(&self) -> Result<bool, Error> {
+        let answer = self.query(Query::Power).await?;
         Ok(matches!(answer, Answer::Power(true)))
     }
 
@@ -110,52 +103,66 @@ impl Session {
         }
     }
 
-    /// Does what a command wants done.
-    async fn take(&mut self, step: Step, asked: Asked) {
-        let slot = &asked.slot;
-        let answer = match step {
-            Step::Answer(data) => Ok(data),
-            Step::Apply(operation) => return self.apply(operation, asked).await,
-            Step::Hash(password, then) if self.by == Principal::Nobody => {
-                self.register(password, then, slot).await
+    /// Does what a command wants done, and answers.
+    async fn take(&mut self, row: &'static Row, step: Step, tid: Option<Bytes>) {
+        match step {
+            Step::Answer(data) => self.outbox.push(reply_line(&Ok(data), tid.as_deref())),
+            Step::Apply(operation) => {
+                let slot = self.outbox.reserve();
+                self.apply(row, operation, slot, tid).await;
             }
-            Step::Hash(password, then) => match self.hash(password).await {
-                Ok(hash) => return self.apply(then(hash), asked).await,
-                Err(error) => Err(error),
+            Step::Hash(password, then) if self.by == Principal::Nobody => {
+                self.outbox.all_answered().await;
+                let slot = self.outbox.reserve();
+                let answer = self.register(password, then).await;
+                slot.fill(reply_line(&answer, tid.as_deref()));
+            }
+            Step::Hash(password, then) => {
+                let slot = self.outbox.reserve();
+                match self.hash(password).await {
+                    Ok(hash) => self.apply(row, then(hash), slot, tid).await,
+                    Err(error) => slot.fill(reply_line(&Err(error), tid.as_deref())),
+                }
+            }
+            Step::Act(action) => {
+                self.outbox.all_answered().await;
+                let slot = self.outbox.reserve();
+                let answer = self.act(row, action).await;
+                slot.fill(reply_line(&answer, tid.as_deref()));
+            }
+        }
+    }
+
+    async fn act(&mut self, row: &Row, action: Action) -> Result<Bytes, Error> {
+        match action {
+            Action::Read(query) => self.query(query).await.map(Answer::into_data),
+            Action::Count(make) => match self.query(Query::Counts).await? {
+                Answer::Counts(counts) => Ok(make(counts)),
+                _ => Ok(make(None)),
             },
-            Step::Read(query) => self.query(query, slot).await.map(Answer::into_data),
-            Step::Count(make) => self.query(Query::Counts, slot).await.map(|answer| {
-                make(match answer {
-                    Answer::Counts(counts) => counts,
-                    _ => None,
-                })
-            }),
-            Step::Login(credentials) => self.log_in(credentials, slot).await,
-            Step::Logout => self.log_out(slot).await,
-            Step::ShowSession => self.show_session(slot).await,
-            Step::ListSessions => json(&Sessions {
+            Action::Login(credentials) => self.log_in(credentials).await,
+            Action::Logout => Ok(self.log_out()),
+            Action::ShowSession => self.show_session().await,
+            Action::ListSessions => json(&Sessions {
                 sessions: self.shared.registry.sessions(),
             }),
-            Step::StopSession(given) => self.stop_session(&given, asked.row),
-            Step::Subscribe(wanted) => self.subscribe(wanted, slot).await,
-            Step::Unsubscribe(removed) => {
-                self.outbox.answered_before(slot).await;
+            Action::StopSession(given) => self.stop_session(&given, row),
+            Action::Subscribe(wanted) => self.subscribe(wanted).await,
+            Action::Unsubscribe(removed) => {
                 self.shared.hub.unsubscribe(self.ticket.id(), &removed);
                 Ok(empty())
             }
-            Step::ListSubscriptions => self.list_subscriptions(),
-            Step::Send {
+            Action::ListSubscriptions => self.list_subscriptions(),
+            Action::Send {
                 kind,
                 conversation,
                 body,
-            } => self.send(&kind, conversation, body.as_deref(), slot).await,
-        };
-        asked.slot.fill(reply_line(&answer, asked.tid.as_deref()));
+            } => self.send(&kind, conversation, body.as_deref()).await,
+        }
     }
 
     /// Hands a change to the store, which answers once it is stored.
-    async fn apply(&self, operation: Operation, asked: Asked) {
-        let Asked { row, slot, tid } = asked;
+    async fn apply(&self, row: &Row, operation: Operation, slot: ReplySlot, tid: Option<Bytes>) {
         let audit = row.audit.then(|| {
             let object = operation.change.subject();
             (row.event(), object, self.ticket.session())
@@ -198,8 +205,7 @@ impl Session {
         receive.await.unwrap_or_else(|_| Err(Error::internal()))
     }
 
-    pub(super) async fn query(&self, query: Query, slot: &ReplySlot) -> Result<Answer, Error> {
-        self.outbox.answered_before(slot).await;
+    async fn query(&self, query: Query) -> Result<Answer, Error> {
         self.shared.store.query(self.by, query).await
     }
 
@@ -212,7 +218,7 @@ impl Session {
         hashed.map_err(hash_refused)
     }
 
-    async fn show_session(&self, slot: &ReplySlot) -> Result<Bytes, Error> {
+    async fn show_session(&self) -> Result<Bytes, Error> {
         #[derive(Serialize)]
         struct Shown {
             #[serde(flatten)]
@@ -220,7 +226,7 @@ impl Session {
             #[serde(skip_serializing_if = "Option::is_none")]
             role: Option<&'static str>,
         }
-        let admin = matches!(self.by, Principal::User(_)) && self.has_power(slot).await?;
+        let admin = matches!(self.by, Principal::User(_)) && self.has_power().await?;
         let session = self.ticket.session().ok_or_else(Error::internal)?;
         json(&Shown {
             session,
@@ -255,9 +261,8 @@ impl Session {
         kind: &CustomType,
         conversation: Given<ConversationId>,
         body: Option<&RawValue>,
-        slot: &ReplySlot,
     ) -> Result<Bytes, Error> {
-        let reachable = self.query(Query::Reachable(conversation), slot).await;
+        let reachable = self.query(Query::Reachable(conversation)).await;
         match reachable {
             Ok(Answer::Reachable(object)) => {
                 let now_ms = self.shared.clock.now_ms();
@@ -271,8 +276,7 @@ impl Session {
         }
     }
 
-    async fn subscribe(&self, asked: Subscribe, slot: &ReplySlot) -> Result<Bytes, Error> {
-        self.outbox.answered_before(slot).await;
+    async fn subscribe(&self, asked: Subscribe) -> Result<Bytes, Error> {
         let Shared {
             store,
             hub,

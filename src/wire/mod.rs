@@ -12,6 +12,6 @@ pub use encode::{
     CloseReason, EventBody, closed_line, ephemeral_line, event_line, gap_line, position_line,
     reply_line,
 };
-pub use envelope::{Envelope, EnvelopeError, Object, parse_envelope, parse_object};
+pub use envelope::{Envelope, EnvelopeError, Object, parse_envelope, parse_object, text};
 pub use line::{LineDecoder, LineError, looks_like_http};
-pub use outbox::{Batch, Outbox, ReplySlot};
+pub use outbox::{Batch, Offered, Outbox, ReplySlot};

@@ -68,6 +68,15 @@ impl Default for Stream {
     }
 }
 
+/// What became of an event that was offered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offered {
+    /// It was kept.
+    pub kept: bool,
+    /// The one that writes must be woken, for it may be asleep.
+    pub wake: bool,
+}
+
 /// What the one that writes is to do next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Batch {
@@ -115,14 +124,15 @@ impl Outbox {
 
     /// Puts a line at the end, full or not: answers and notices, whose number the reader bounds.
     pub fn push(&self, line: Bytes) {
-        let mut state = self.lock();
-        state.push(line);
-        drop(state);
-        self.written.notify_one();
+        let wake = self.lock().push(line);
+        if wake {
+            self.wake();
+        }
     }
 
-    /// Offers a committed event. Kept if there is room, else remembered as missing; true if it was kept.
-    pub fn offer(&self, seq: Seq, line: &Bytes) -> bool {
+    /// Offers a committed event: kept if there is room, else remembered as missing. The one that writes is not woken
+    /// yet, so that it finds all the events of a round at once.
+    pub fn offer(&self, seq: Seq, line: &Bytes) -> Offered {
         let mut state = self.lock();
         let full = state.pending_bytes + line.len() > self.max_pending_bytes;
         match &mut state.stream {
@@ -133,20 +143,23 @@ impl Outbox {
                     next: seq,
                     offered: seq,
                 };
-                drop(state);
                 // With nothing else to write, the one that writes is asleep.
-                self.written.notify_one();
+                return Offered {
+                    kept: false,
+                    wake: true,
+                };
             }
             Stream::Live { .. } => {
                 let wake = state.push(line.clone());
-                drop(state);
-                if wake {
-                    self.written.notify_one();
-                }
-                return true;
+                return Offered { kept: true, wake };
             }
         }
-        false
+        Offered::default()
+    }
+
+    /// Wakes the one that writes.
+    pub fn wake(&self) {
+        self.written.notify_one();
     }
 
     /// Offers an event that is stored nowhere. Dropped if there is no room (protocol.md, 6).
@@ -154,9 +167,11 @@ impl Outbox {
         let mut state = self.lock();
         let from_hub = matches!(state.stream, Stream::Live { .. });
         if from_hub && state.pending_bytes + line.len() <= self.max_pending_bytes {
-            state.push(line.clone());
+            let wake = state.push(line.clone());
             drop(state);
-            self.written.notify_one();
+            if wake {
+                self.wake();
+            }
         }
     }
 
@@ -269,29 +284,32 @@ impl Outbox {
         self.settled.notify_one();
     }
 
-    /// Waits until another request may be read, or no more will be.
-    pub async fn room(&self) {
+    /// Waits until another request may be read; false if none is to be read any more.
+    pub async fn room(&self) -> bool {
         self.settled_when(|state, outbox| {
-            state.closing
-                || (state.pending_bytes < outbox.max_pending_bytes
-                    && state.waiting < outbox.max_requests)
+            if state.closing || state.gone {
+                Some(false)
+            } else {
+                let room = state.pending_bytes < outbox.max_pending_bytes
+                    && state.waiting < outbox.max_requests;
+                room.then_some(true)
+            }
         })
-        .await;
+        .await
     }
 
-    /// Waits until every request before the one of this place is answered; it is the last one read.
-    pub async fn answered_before(&self, _slot: &ReplySlot) {
-        self.settled_when(|state, _| state.waiting <= 1).await;
+    /// Waits until every request that has a place is answered.
+    pub async fn all_answered(&self) {
+        self.settled_when(|state, _| (state.gone || state.waiting == 0).then_some(()))
+            .await;
     }
 
-    async fn settled_when(&self, condition: impl Fn(&State, &Self) -> bool) {
+    async fn settled_when<T>(&self, condition: impl Fn(&State, &Self) -> Option<T>) -> T {
         loop {
             let notified = self.settled.notified();
-            {
-                let state = self.lock();
-                if state.gone || condition(&state, self) {
-                    return;
-                }
+            let settled = condition(&self.lock(), self);
+            if let Some(settled) = settled {
+                return settled;
             }
             notified.await;
         }
@@ -369,7 +387,7 @@ impl ReplySlot {
             *entry = Entry::Line(line);
             state.pending_bytes += length;
         }
-        let settled = state.waiting <= 1 || state.waiting + 1 == outbox.max_requests;
+        let settled = state.waiting == 0 || state.waiting + 1 == outbox.max_requests;
         drop(state);
         if is_first {
             outbox.written.notify_one();
@@ -451,7 +469,9 @@ mod tests {
             async move { outbox.next_batch(10_000).await }
         });
         tokio::task::yield_now().await;
-        outbox.offer(1, &Bytes::from(vec![b'x'; 2000]));
+        let offered = outbox.offer(1, &Bytes::from(vec![b'x'; 2000]));
+        assert_eq!((offered.kept, offered.wake), (false, true));
+        outbox.wake();
         assert_eq!(waiting.await.unwrap(), Batch::CatchUp(1));
     }
 
