@@ -56,7 +56,7 @@ pub const ROUND_MAX_BYTES: usize = 4 * 1024 * 1024;
 /// Operations that wait in the store's mailbox before senders wait.
 pub const MAILBOX_MAX_OPERATIONS: usize = 1024;
 /// Rows that one slice of a large deletion removes, so that other requests fit between slices.
-pub const SLICE_MAX_ROWS: usize = 256;
+pub const SLICE_MAX_ROWS: usize = 64;
 /// Requests of one connection that may be under way; more are left unread meanwhile.
 pub const IN_FLIGHT_MAX_REQUESTS: usize = 1024;
 /// Bytes of stored events that one catch-up read takes from the journal.
