@@ -67,6 +67,8 @@ pub const WRITE_MAX_BYTES: usize = 256 * 1024;
 pub const SEGMENT_MAX_BYTES: u64 = 64 * 1024 * 1024;
 /// Bytes in one journal record: a length above this is damage, not a record.
 pub const RECORD_MAX_BYTES: usize = 256 * 1024 * 1024;
+/// Milliseconds for which a query that was overtaken by a round is asked again.
+pub const SETTLE_MAX_MS: u64 = 50;
 /// Free bytes on the disk below which no change is taken.
 pub const FREE_MIN_BYTES: u64 = 8 * 1024 * 1024;
 /// Bytes that are kept back, at least, so that chatd can start on a full disk.

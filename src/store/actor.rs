@@ -11,6 +11,7 @@ use crate::limits::{
 };
 use crate::model::{Clock, ConversationId, Event, Id, MessageId, PasswordHash, Seq, Sight, UserId};
 use crate::store::journal::Place;
+use crate::store::moment;
 use crate::store::operation::{
     Answer, Counts, LoginHolder, Members, Operation, Outcome, Principal, Query,
 };
@@ -21,7 +22,6 @@ use crate::store::state::State;
 use crate::store::txn::{Round, Txn};
 use crate::store::{Cursor, Done, EventPage, LogHead, OnCommit, OpenError, keys};
 use serde::Serialize;
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -91,7 +91,6 @@ struct Shared {
     backend: Box<dyn Backend>,
     settings: Settings,
     head: RwLock<Head>,
-    deleted: RwLock<Arc<HashSet<ConversationId>>>,
 }
 
 /// Short reads at the same time.
@@ -109,20 +108,16 @@ impl Store {
         let mut head = Ok(Head::default());
         let mut deletions = Ok(Vec::new());
         backend.read(&mut |state| {
-            head = state
-                .get(keys::HEAD)
-                .and_then(|row| row.map_or(Ok(Head::default()), |row| rows::decode(&row)));
+            head = moment::head(state);
             deletions = rules::unfinished(state);
         });
         let unreadable = |_| OpenError("the state cannot be read; the log says why".to_owned());
         let head = head.map_err(unreadable)?;
         let deletions = deletions.map_err(unreadable)?;
-        let deleted = deletions.iter().filter_map(conversation_of).collect();
         let shared = Arc::new(Shared {
             backend,
             settings,
             head: RwLock::new(head),
-            deleted: RwLock::new(Arc::new(deleted)),
         });
         let (mailbox, jobs) = mpsc::channel(MAILBOX_MAX_OPERATIONS);
         let (stop, stopped) = oneshot::channel();
@@ -161,7 +156,7 @@ impl Store {
         let heavy = matches!(query, Query::Search(_));
         let deadline = Instant::now() + self.shared.settings.search_time;
         let bound = if heavy { &self.searches } else { &self.reads };
-        self.blocking(bound, move |shared| shared.answer(by, query, deadline))
+        self.blocking(bound, move |shared| shared.answer(by, &query, deadline))
             .await
     }
 
@@ -247,10 +242,6 @@ impl Shared {
         *self.head.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn deleted(&self) -> Arc<HashSet<ConversationId>> {
-        Arc::clone(&self.deleted.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
     fn oldest(&self) -> Result<Seq, Error> {
         self.backend.oldest(
             self.settings
@@ -260,99 +251,99 @@ impl Shared {
         )
     }
 
-    fn answer(&self, by: Principal, query: Query, deadline: Instant) -> Result<Answer, Error> {
-        let mut query = Some(query);
+    fn answer(&self, by: Principal, query: &Query, deadline: Instant) -> Result<Answer, Error> {
+        let long = matches!(query, Query::Search(_));
+        let now_ms = self.settings.clock.now_ms();
         let mut answer = Err(Error::internal());
         self.backend.read(&mut |state| {
-            if let Some(query) = query.take() {
-                answer = self.answer_over(state, by, query, deadline);
-            }
+            answer = moment::settled(state, by, long, deadline, |head| {
+                answer_over(state, head, by, query, now_ms, deadline)
+            });
         });
         answer
     }
+}
 
-    fn answer_over(
-        &self,
-        state: &dyn State,
-        by: Principal,
-        query: Query,
-        deadline: Instant,
-    ) -> Result<Answer, Error> {
-        let rights = Rights::of(state, by)?;
-        match query {
-            Query::User(given) => {
-                let found = given
-                    .id()
-                    .and_then(|id| state.get(&keys::user(id)).transpose().map(|row| (id, row)));
-                let Some((id, row)) = found else {
-                    return Err(rules::no_user(&given));
-                };
-                json(&rows::decode::<UserRow<'_>>(&row?)?.object(id))
-            }
-            Query::Conversation(given) => {
-                let (id, row) = rules::visible_conversation(state, rights, &given)?;
-                let shown = row.members <= crate::limits::MEMBERS_SHOWN_MAX;
-                let user_ids = shown
-                    .then(|| search::members(state, id, 0, usize::MAX))
-                    .transpose()?;
-                json(&row.object(id, user_ids))
-            }
-            Query::Message(given) => {
-                let found = given
-                    .id()
-                    .map(|id| message(state, rights, id))
-                    .transpose()?
-                    .flatten();
-                found.ok_or_else(|| rules::no_message(&given))
-            }
-            Query::Members {
-                conversation,
-                from,
-                size,
-            } => {
-                let (id, row) = rules::visible_conversation(state, rights, &conversation)?;
-                let user_ids = search::members(state, id, from, size.unwrap_or(usize::MAX))?;
-                json(&Members {
-                    user_ids,
-                    total: row.members,
-                })
-            }
-            Query::Search(search) => {
-                let deleted = self.deleted();
-                let reader = Reader {
-                    state,
-                    head: self.head(),
-                    deleted: &deleted,
-                    rights,
-                    deadline,
-                };
-                json(&search::run(&reader, &search)?)
-            }
-            Query::Reachable(given) => Ok(Answer::Reachable(
-                rules::visible_conversation(state, rights, &given)?.0.0,
-            )),
-            Query::Counts => {
-                let Head {
-                    users,
-                    conversations,
-                    messages,
-                    ..
-                } = self.head();
-                Ok(Answer::Counts(rights.everything().then_some(Counts {
-                    users,
-                    conversations,
-                    messages,
-                })))
-            }
-            Query::Power => Ok(Answer::Power(rights.everything())),
-            Query::Tokens(user) => json(&rules::tokens_of(state, rights, user.as_ref())?),
-            Query::LoginHolder(folded) => login_holder(state, &folded).map(Answer::LoginHolder),
-            Query::TokenOwner(hash) => {
-                let now_ms = self.settings.clock.now_ms();
-                rules::token_owner(state, &hash, now_ms).map(Answer::TokenOwner)
-            }
-            Query::Sight(user) => sight(state, user).map(Answer::Sight),
+fn answer_over(
+    state: &dyn State,
+    head: &Head,
+    by: Principal,
+    query: &Query,
+    now_ms: u64,
+    deadline: Instant,
+) -> Result<Answer, Error> {
+    let rights = Rights::of(state, by)?;
+    match query {
+        Query::User(given) => {
+            let found = given
+                .id()
+                .and_then(|id| state.get(&keys::user(id)).transpose().map(|row| (id, row)));
+            let Some((id, row)) = found else {
+                return Err(rules::no_user(given));
+            };
+            json(&rows::decode::<UserRow<'_>>(&row?)?.object(id))
         }
+        Query::Conversation(given) => {
+            let (id, row) = rules::visible_conversation(state, rights, given)?;
+            let shown = row.members <= crate::limits::MEMBERS_SHOWN_MAX;
+            let user_ids = shown
+                .then(|| search::members(state, id, 0, usize::MAX))
+                .transpose()?;
+            json(&row.object(id, user_ids))
+        }
+        Query::Message(given) => {
+            let found = given
+                .id()
+                .map(|id| message(state, rights, id))
+                .transpose()?
+                .flatten();
+            found.ok_or_else(|| rules::no_message(given))
+        }
+        Query::Members {
+            conversation,
+            from,
+            size,
+        } => {
+            let (id, row) = rules::visible_conversation(state, rights, conversation)?;
+            let user_ids = search::members(state, id, *from, size.unwrap_or(usize::MAX))?;
+            json(&Members {
+                user_ids,
+                total: row.members,
+            })
+        }
+        Query::Search(search) => {
+            let deletions = rules::unfinished(state)?;
+            let deleted = deletions.iter().filter_map(conversation_of).collect();
+            let reader = Reader {
+                state,
+                head: *head,
+                deleted: &deleted,
+                rights,
+                deadline,
+            };
+            json(&search::run(&reader, search)?)
+        }
+        Query::Reachable(given) => Ok(Answer::Reachable(
+            rules::visible_conversation(state, rights, given)?.0.0,
+        )),
+        Query::Counts => {
+            let Head {
+                users,
+                conversations,
+                messages,
+                ..
+            } = *head;
+            Ok(Answer::Counts(rights.everything().then_some(Counts {
+                users,
+                conversations,
+                messages,
+            })))
+        }
+        Query::Power => Ok(Answer::Power(rights.everything())),
+        Query::Tokens(user) => json(&rules::tokens_of(state, rights, user.as_ref())?),
+        Query::LoginHolder(folded) => login_holder(state, folded).map(Answer::LoginHolder),
+        Query::TokenOwner(hash) => rules::token_owner(state, hash, now_ms).map(Answer::TokenOwner),
+        Query::Sight(user) => sight(state, *user).map(Answer::Sight),
     }
 }
 
@@ -545,7 +536,6 @@ impl Actor {
 
     /// Keeps the list of unfinished deletions in step with their keys.
     fn note_deletions(&mut self, round: &Round, finished: bool) {
-        let before = self.deletions.len();
         if finished {
             self.deletions.remove(0);
         }
@@ -558,14 +548,6 @@ impl Actor {
             if value.is_some() && !self.deletions.contains(&deletion) {
                 self.deletions.push(deletion);
             }
-        }
-        if before != self.deletions.len() || finished {
-            let deleted = self.deletions.iter().filter_map(conversation_of).collect();
-            *self
-                .shared
-                .deleted
-                .write()
-                .unwrap_or_else(PoisonError::into_inner) = Arc::new(deleted);
         }
     }
 }

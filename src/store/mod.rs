@@ -11,6 +11,7 @@ mod embedded;
 mod journal;
 mod keys;
 mod memory;
+mod moment;
 mod operation;
 mod room;
 mod rows;

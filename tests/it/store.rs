@@ -9,6 +9,7 @@
 )]
 
 mod agree;
+mod moments;
 mod subject;
 
 use chatd::error::Code;
@@ -19,6 +20,8 @@ use serde_json::{Value, json};
 use subject::{
     KEEP_MS, Subject, given, messages_of, new_conversation, new_message, new_user, search,
 };
+
+use moments::{counts_fit_rows, who_is_removed_sees_nothing_later};
 
 const TRUSTED: Principal = Principal::Trusted;
 
@@ -45,6 +48,8 @@ conformance! {
     deleting_a_user_takes_it_out_of_every_conversation,
     a_deleted_conversation_is_gone_at_once,
     searches_page_sort_and_count,
+    counts_fit_rows,
+    who_is_removed_sees_nothing_later,
 }
 
 /// Objects as they are read, and how many there are.
