@@ -4,7 +4,7 @@
 //! round as a whole, hands the events on and releases the answers: one sync per round, however many clients (group
 //! commit). Queries and event reads run beside it, on a bounded number of blocking threads.
 
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::limits::{
     CATCH_UP_MAX_BYTES, MAILBOX_MAX_OPERATIONS, ROUND_MAX_BYTES, ROUND_MAX_OPERATIONS,
     SLOW_ROUND_MS,
@@ -75,10 +75,12 @@ pub struct Settings {
 pub struct Store {
     mailbox: mpsc::Sender<Job>,
     shared: Arc<Shared>,
-    /// Bounds short reads.
+    /// Bounds short reads, which every search is at first.
     reads: Arc<Semaphore>,
-    /// Bounds searches and event reads, so that long ones leave threads for short ones.
+    /// Bounds searches that have turned out to be long, so that nothing else waits for them.
     searches: Arc<Semaphore>,
+    /// Bounds reads of stored events.
+    event_reads: Arc<Semaphore>,
     stopped: Mutex<Option<oneshot::Receiver<()>>>,
 }
 
@@ -95,8 +97,12 @@ struct Shared {
 
 /// Short reads at the same time.
 const READS_AT_ONCE: usize = 4;
-/// Searches and event reads at the same time.
+/// Long searches at the same time.
 const SEARCHES_AT_ONCE: usize = 2;
+/// Reads of stored events at the same time.
+const EVENT_READS_AT_ONCE: usize = 2;
+/// How long a search may take among the short reads. One that takes longer begins again among the long ones.
+const SHORT_SEARCH: Duration = Duration::from_millis(20);
 
 impl Store {
     /// Starts a store over a backend; `on_commit` is given the events of each round.
@@ -140,6 +146,7 @@ impl Store {
             shared,
             reads: Arc::new(Semaphore::new(READS_AT_ONCE)),
             searches: Arc::new(Semaphore::new(SEARCHES_AT_ONCE)),
+            event_reads: Arc::new(Semaphore::new(EVENT_READS_AT_ONCE)),
             stopped: Mutex::new(Some(stopped)),
         })
     }
@@ -153,11 +160,23 @@ impl Store {
 
     /// Answers a query from the committed state.
     pub async fn query(&self, by: Principal, query: Query) -> Result<Answer, Error> {
-        let heavy = matches!(query, Query::Search(_));
         let deadline = Instant::now() + self.shared.settings.search_time;
-        let bound = if heavy { &self.searches } else { &self.reads };
-        self.blocking(bound, move |shared| shared.answer(by, &query, deadline))
-            .await
+        let query = Arc::new(query);
+        let short = {
+            let query = Arc::clone(&query);
+            move |shared: &Shared| {
+                let short = Instant::now() + SHORT_SEARCH;
+                shared.answer(by, &query, deadline.min(short))
+            }
+        };
+        match self.blocking(&self.reads, short).await {
+            Err(error) if error.code() == Code::Timeout && Instant::now() < deadline => {}
+            answer => return answer,
+        }
+        self.blocking(&self.searches, move |shared| {
+            shared.answer(by, &query, deadline)
+        })
+        .await
     }
 
     /// The newest and the oldest event.
@@ -176,7 +195,7 @@ impl Store {
 
     /// Events after `after`, as many as one read takes.
     pub async fn events_after(&self, after: Seq, cursor: Cursor) -> Result<EventPage, Error> {
-        self.blocking(&self.searches, move |shared| {
+        self.blocking(&self.event_reads, move |shared| {
             let oldest = shared.oldest()?;
             let from = after.max(oldest.saturating_sub(1));
             let (events, place) =

@@ -31,8 +31,8 @@ use std::time::Instant;
 
 /// Bytes of sort keys and rows that one search may hold.
 pub const SELECTION_MAX_BYTES: usize = 64 * 1024 * 1024;
-/// Candidates between two looks at the clock.
-const CANDIDATES_PER_LOOK: u32 = 128;
+/// Candidates between two looks at the clock: few, since the words of one long text take a millisecond.
+const CANDIDATES_PER_LOOK: u32 = 16;
 
 /// A page of a search.
 #[derive(Debug)]

@@ -1,9 +1,13 @@
-//! A query beside changes answers from one moment: its count fits its rows, and its rows fit the asker's rights.
+//! Queries beside changes and beside each other: an answer is from one moment, its count fits its rows and its rows the
+//! asker's rights; and a long search holds nobody up.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use chatd::error::Code;
-use chatd::model::{ConversationId, Given, Kind, MessageId, UserId};
+use chatd::model::{
+    Condition, ConversationId, Field, Given, Kind, MessageId, Search, Test, UserId, Words,
+};
 use chatd::store::{Change, Principal, Query};
 use serde_json::Value;
 
@@ -129,4 +133,67 @@ pub fn who_is_removed_sees_nothing_later(subject: Subject) {
         }
     };
     beside(changes, ask);
+}
+
+/// How long a search may take below, and how many long ones run into that at the same time.
+const SEARCH_TIME: Duration = Duration::from_millis(200);
+const LONG_SEARCHES: usize = 6;
+
+#[test]
+fn a_long_search_ends_with_timeout_and_holds_nobody_up() {
+    let subject = Subject::embedded_with(SEARCH_TIME);
+    let ann = subject.create_user("ann");
+    let [large, lunch] = ["large", "lunch"].map(|name| subject.create_conversation(name, &[ann]));
+    // Texts whose words take their time, many more than a search gets through.
+    let text = "\u{e9}\u{df}\u{fb01} ".repeat(2000);
+    for _ in 0..1500 {
+        subject.create_message(large, ann, &text);
+    }
+    let hello = subject.create_message(lunch, ann, "hello");
+    let words = || Search {
+        filter: vec![Condition {
+            field: Field::Message,
+            tests: vec![Test::Match(Box::new(Words::parse("nowhere").unwrap()))],
+        }],
+        ..search(Kind::Message)
+    };
+    let ended = AtomicUsize::new(0);
+    let over = AtomicBool::new(false);
+    let rounds = 50;
+    std::thread::scope(|scope| {
+        let _over = Finally(&over);
+        for _ in 0..LONG_SEARCHES {
+            scope.spawn(|| {
+                while !over.load(Ordering::SeqCst) {
+                    let answer = subject.query(TRUSTED, Query::Search(words()));
+                    assert_eq!(answer, Err(Code::Timeout));
+                    ended.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+        while ended.load(Ordering::SeqCst) < LONG_SEARCHES {
+            std::thread::yield_now();
+        }
+        let before = ended.load(Ordering::SeqCst);
+        for _ in 0..rounds {
+            subject.create_message(lunch, ann, "beside");
+            let newest = Search {
+                descending: true,
+                size: 1,
+                ..messages_of(lunch)
+            };
+            assert_eq!(texts(&subject.search(TRUSTED, newest)), ["beside"]);
+            subject
+                .query(TRUSTED, Query::Message(Given::Id(hello)))
+                .unwrap();
+            let seq = subject.log_head().seq;
+            assert_eq!(subject.events_after(seq - 1).len(), 1);
+        }
+        // Whoever waits for its turn among the long searches sees several of them end, each time.
+        let meanwhile = ended.load(Ordering::SeqCst) - before;
+        assert!(
+            meanwhile < 4 * rounds,
+            "{meanwhile} long searches ended meanwhile"
+        );
+    });
 }

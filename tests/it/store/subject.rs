@@ -36,14 +36,20 @@ pub struct Subject {
 
 impl Subject {
     pub fn memory() -> Self {
-        Self::open(None, Clock::manual(BEGIN_MS))
+        Self::open(None, Clock::manual(BEGIN_MS), SEARCH_TIME)
     }
 
     pub fn embedded() -> Self {
-        Self::open(Some(TempDir::new().unwrap()), Clock::manual(BEGIN_MS))
+        Self::embedded_with(SEARCH_TIME)
     }
 
-    fn open(directory: Option<TempDir>, clock: Clock) -> Self {
+    /// An embedded store whose searches may take this long.
+    pub fn embedded_with(search_time: Duration) -> Self {
+        let directory = TempDir::new().unwrap();
+        Self::open(Some(directory), Clock::manual(BEGIN_MS), search_time)
+    }
+
+    fn open(directory: Option<TempDir>, clock: Clock, search_time: Duration) -> Self {
         let committed: Arc<Mutex<Vec<Event>>> = Arc::default();
         let told = Arc::clone(&committed);
         let on_commit = Box::new(move |events: &[Event]| {
@@ -51,7 +57,7 @@ impl Subject {
         });
         let settings = Settings {
             keep_ms: KEEP_MS,
-            search_time: SEARCH_TIME,
+            search_time,
             max_message_bytes: 16_384,
             clock: clock.clone(),
         };
@@ -75,7 +81,7 @@ impl Subject {
             return self;
         }
         self.runtime.block_on(self.store.stop());
-        Self::open(self.directory, self.clock)
+        Self::open(self.directory, self.clock, SEARCH_TIME)
     }
 
     /// Events handed on since the store was opened.
