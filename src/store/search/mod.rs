@@ -7,6 +7,7 @@
 //! | a user's conversations | `user_ids` names members, or the asker is no admin |
 //! | timelines, merged by id | `conversation_id` names conversations, `user_id` names authors, or the asker is no admin |
 //! | all of a kind, by id | otherwise |
+//! | all messages, as they lie | where all must be counted anyway |
 //!
 //! In id order a page ends the search as soon as nothing is left to count; any other order keeps the best rows seen so
 //! far, as many as the page reaches, and no more memory than [`SELECTION_MAX_BYTES`].
@@ -31,6 +32,8 @@ use std::time::Instant;
 
 /// Bytes of sort keys and rows that one search may hold.
 pub const SELECTION_MAX_BYTES: usize = 64 * 1024 * 1024;
+/// Rows up to which the page of a search over all messages is selected from a scan instead of walked to by id.
+const SCAN_MAX_ROWS: usize = 10_000;
 /// Candidates between two looks at the clock: few, since the words of one long text take a millisecond.
 const CANDIDATES_PER_LOOK: u32 = 16;
 
@@ -76,6 +79,9 @@ pub fn run(reader: &Reader<'_>, search: &Search) -> Result<Page, Error> {
         .first()
         .is_none_or(|&first| first == search.kind.id_field());
     let needed = search.from.saturating_add(search.size);
+    // Where every message must be looked at anyway, it is quicker to take them as they lie, and to keep the page's rows.
+    let by_id = by_id
+        && !(counted.is_none() && needed <= SCAN_MAX_ROWS && source::is_everything(reader, search));
     let mut selection = Selection::new(search);
     let mut rows = Vec::new();
     let mut found: usize = 0;

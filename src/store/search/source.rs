@@ -84,6 +84,15 @@ pub fn candidates<'a>(
     }
 }
 
+/// Whether the candidates are all messages there are.
+pub fn is_everything(reader: &Reader<'_>, search: &Search) -> bool {
+    search.kind == Kind::Message
+        && reader.powerful
+        && search.id_bounds() == (0, 1 << 64)
+        && search.ids_of(Field::ConversationId).is_none()
+        && search.ids_of(Field::UserId).is_none()
+}
+
 fn logins_of(search: &Search) -> Option<&[String]> {
     search.tests_of(Field::Login).find_map(|test| match test {
         Test::AnyText(logins) => Some(logins.as_slice()),
