@@ -8,6 +8,7 @@
 
 mod client;
 pub mod clocked;
+mod logins;
 pub mod machine;
 
 use std::fs::{self, File};
@@ -21,6 +22,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 pub use client::Client;
+pub use logins::LOGINS;
 
 /// How long anything may take before a test gives up: long enough for a loaded machine, short enough to see the message.
 pub const PATIENCE: Duration = Duration::from_secs(30);

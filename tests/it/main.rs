@@ -19,6 +19,7 @@ mod power;
 mod random;
 mod reference;
 mod retention;
+mod rights;
 mod slow;
 mod store;
 mod transcripts;

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 
 use serde_json::{Value, json};
@@ -28,6 +28,24 @@ impl Client {
     pub fn connect(address: &str) -> Self {
         let writer = Socket::connect(address)
             .unwrap_or_else(|error| panic!("connect to {address}: {error}"));
+        Self::over(writer)
+    }
+
+    /// Connects to `127.0.0.1:PORT` from another address of this machine, such as `127.1.2.3`.
+    pub fn connect_from(source: Ipv4Addr, address: &str) -> Self {
+        let connect = || -> io::Result<Socket> {
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+            socket.bind(&SocketAddr::from((source, 0)).into())?;
+            let address: SocketAddr = address.parse().expect("an address with a port");
+            socket.connect(&address.into())?;
+            Socket::over_tcp(socket.into())
+        };
+        let writer =
+            connect().unwrap_or_else(|error| panic!("connect from {source} to {address}: {error}"));
+        Self::over(writer)
+    }
+
+    fn over(writer: Socket) -> Self {
         let reader = BufReader::new(writer.try_clone().expect("clone the socket"));
         Self {
             reader,
@@ -119,6 +137,11 @@ impl Client {
             "waiting for an event, got {line}"
         );
         line
+    }
+
+    /// An event that arrived before an answer, if there is one; does not wait.
+    pub fn take_kept_event(&mut self) -> Option<Value> {
+        self.events.pop_front()
     }
 
     /// The next line without its end; `None` once the daemon has closed the connection.
@@ -258,7 +281,10 @@ impl Socket {
             stream.set_write_timeout(Some(PATIENCE))?;
             return Ok(Self::Unix(stream));
         }
-        let stream = TcpStream::connect(address)?;
+        Self::over_tcp(TcpStream::connect(address)?)
+    }
+
+    fn over_tcp(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
