@@ -401,10 +401,14 @@ fn login_holder(state: &dyn State, folded: &str) -> Result<Option<LoginHolder>, 
 /// What a user may see of conversations.
 fn sight(state: &dyn State, user: UserId) -> Result<Sight, Error> {
     let everything = Rights::of(state, Principal::User(user))?.everything();
-    let conversations = state
-        .scan(&keys::prefix(&keys::under(b'o', user.0)))
-        .map(|entry| Ok(keys::last_id(&entry?.0)))
-        .collect::<Result<_, Error>>()?;
+    let mut conversations = Vec::new();
+    for entry in state.scan(&keys::prefix(&keys::under(b'o', user.0))) {
+        let id = keys::last_id(&entry?.0);
+        // The memberships of a deleted conversation go in slices, after it is gone.
+        if state.contains(&keys::conversation(ConversationId(id)))? {
+            conversations.push(id);
+        }
+    }
     Ok(Sight {
         everything,
         conversations,

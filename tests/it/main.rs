@@ -20,6 +20,7 @@ mod random;
 mod reference;
 mod retention;
 mod rights;
+mod sight;
 mod slow;
 mod store;
 mod transcripts;
