@@ -5,7 +5,7 @@
 use crate::hub::ConnectionId;
 use crate::limits::Limits;
 use crate::model::{Id, IdMaker, TokenId, UserId};
-use crate::store::Ends;
+use crate::store::{Ended, Ends};
 use crate::wire::{CloseReason, Outbox, closed_line};
 use serde::Serialize;
 use std::collections::HashMap;
@@ -117,6 +117,8 @@ struct Connection {
     source: Source,
     /// There once the connection is served.
     closer: Option<Closer>,
+    /// It was to be closed before it was served.
+    ended: bool,
 }
 
 /// A session as `session list` shows it.
@@ -152,6 +154,7 @@ pub struct Account {
 pub struct Closer {
     outbox: Arc<Outbox>,
     closing: CancellationToken,
+    session: Ended,
 }
 
 impl Closer {
@@ -161,13 +164,23 @@ impl Closer {
         Self {
             outbox,
             closing: CancellationToken::new(),
+            session: Ended::default(),
         }
     }
 
     /// Sends a last line that says why, and ends the connection soon.
     pub fn close(&self, reason: CloseReason) {
+        if reason == CloseReason::SessionEnded {
+            self.session.set();
+        }
         self.outbox.close_with(closed_line(reason));
         self.closing.cancel();
+    }
+
+    /// Whether the connection's session was ended: nothing is done for it any more, not even what was asked before.
+    #[must_use]
+    pub fn session(&self) -> &Ended {
+        &self.session
     }
 
     /// Whether the connection is to end.
@@ -233,6 +246,7 @@ impl Registry {
             session,
             source,
             closer: None,
+            ended: false,
         };
         state.connections.insert(id, connection);
         self.open.fetch_add(1, Ordering::Relaxed);
@@ -272,10 +286,10 @@ impl Registry {
     /// Closes the connection of a session; false if there is none.
     #[must_use]
     pub fn stop(&self, session_id: Id) -> bool {
-        let state = self.lock();
+        let mut state = self.lock();
         let found = state
             .connections
-            .values()
+            .values_mut()
             .find(|connection| connection.session.session_id == session_id);
         let Some(connection) = found else {
             return false;
@@ -305,8 +319,10 @@ impl Registry {
                 .map(|(&id, _)| id)
                 .collect(),
         };
-        for connection in ended.iter().filter_map(|id| state.connections.get(id)) {
-            connection.end();
+        for id in ended {
+            if let Some(connection) = state.connections.get_mut(&id) {
+                connection.end();
+            }
         }
     }
 }
@@ -318,9 +334,10 @@ impl Session {
 }
 
 impl Connection {
-    fn end(&self) {
-        if let Some(closer) = &self.closer {
-            closer.close(CloseReason::SessionEnded);
+    fn end(&mut self) {
+        match &self.closer {
+            Some(closer) => closer.close(CloseReason::SessionEnded),
+            None => self.ended = true,
         }
     }
 }
@@ -353,10 +370,13 @@ impl Ticket {
         self.source
     }
 
-    /// Says how the connection can be closed.
+    /// Says how the connection can be closed; it is at once, if it was to be before.
     pub fn served(&self, closer: Closer) {
         if let Some(connection) = self.registry.lock().connections.get_mut(&self.id) {
             connection.closer = Some(closer);
+            if connection.ended {
+                connection.end();
+            }
         }
     }
 
@@ -514,6 +534,18 @@ mod tests {
             .collect();
         assert!(ids.windows(2).all(|pair| pair[0] < pair[1]), "{ids:?}");
         assert_eq!(ids.len(), tickets.len());
+    }
+
+    #[test]
+    fn a_session_that_is_stopped_before_it_is_served_ends_when_it_is() {
+        let registry = registry(Limits::default());
+        let ticket = registry
+            .admit(Access::Login, &remote("127.0.0.1:1"), 5)
+            .unwrap();
+        assert!(registry.stop(ticket.session().unwrap().session_id));
+        let closer = Closer::new(Arc::new(Outbox::new(1000, 8)));
+        ticket.served(closer.clone());
+        assert!(closer.is_closing() && closer.session().is_set());
     }
 
     #[test]

@@ -247,7 +247,11 @@ impl Session {
                 change: Change::UseToken { token },
             };
             // A store that takes no changes still lets people in.
-            self.shared.store.apply(operation, Box::new(|_| {})).await;
+            let session = self.closer.session().clone();
+            self.shared
+                .store
+                .apply(operation, session, Box::new(|_| {}))
+                .await;
         }
     }
 

@@ -108,8 +108,13 @@ impl Session {
         match step {
             Step::Answer(data) => self.outbox.push(reply_line(&Ok(data), tid.as_deref())),
             Step::Apply(operation) => {
+                let ends_sessions = operation.change.ends().is_some();
                 let slot = self.outbox.reserve();
                 self.apply(row, operation, slot, tid).await;
+                if ends_sessions {
+                    // It may end this one, and with it what was sent behind.
+                    self.outbox.all_answered().await;
+                }
             }
             Step::Hash(password, then) if self.by == Principal::Nobody => {
                 self.outbox.all_answered().await;
@@ -191,7 +196,8 @@ impl Session {
                 tid.as_deref(),
             ));
         });
-        self.shared.store.apply(operation, done).await;
+        let session = self.closer.session().clone();
+        self.shared.store.apply(operation, session, done).await;
     }
 
     /// Hands a change to the store and waits until it is stored.
@@ -201,11 +207,15 @@ impl Session {
             // Nobody waits any more where the connection is gone.
             let _ = send.send(outcome);
         });
-        self.shared.store.apply(operation, done).await;
+        let session = self.closer.session().clone();
+        self.shared.store.apply(operation, session, done).await;
         receive.await.unwrap_or_else(|_| Err(Error::internal()))
     }
 
     async fn query(&self, query: Query) -> Result<Answer, Error> {
+        if self.closer.session().is_set() {
+            return Err(not_logged_in());
+        }
         self.shared.store.query(self.by, query).await
     }
 

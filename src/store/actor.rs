@@ -13,7 +13,7 @@ use crate::model::{Clock, ConversationId, Event, Id, MessageId, PasswordHash, Se
 use crate::store::journal::Place;
 use crate::store::moment;
 use crate::store::operation::{
-    Answer, Counts, LoginHolder, Members, Operation, Outcome, Principal, Query,
+    Answer, Counts, Ended, LoginHolder, Members, Operation, Outcome, Principal, Query,
 };
 use crate::store::rows::{self, Head, MessageRow, UserRow};
 use crate::store::rules::{self, Deletion, Rights};
@@ -86,6 +86,7 @@ pub struct Store {
 
 struct Job {
     operation: Operation,
+    session: Ended,
     done: Done,
 }
 
@@ -152,8 +153,14 @@ impl Store {
     }
 
     /// Hands an operation over; operations take effect in the order of these calls. Waits while the mailbox is full.
-    pub async fn apply(&self, operation: Operation, done: Done) {
-        if let Err(mpsc::error::SendError(job)) = self.mailbox.send(Job { operation, done }).await {
+    /// One whose session has ended when its turn comes is refused.
+    pub async fn apply(&self, operation: Operation, session: Ended, done: Done) {
+        let job = Job {
+            operation,
+            session,
+            done,
+        };
+        if let Err(mpsc::error::SendError(job)) = self.mailbox.send(job).await {
             (job.done)(Err(Error::unavailable()));
         }
     }
@@ -492,14 +499,21 @@ impl Actor {
         shared.backend.read(&mut |state| {
             let mut txn = Txn::new(state, self.head, now_ms);
             while let Some(job) = jobs.pop_front() {
-                let result = rules::decide(&mut txn, job.operation, keep_ms);
+                let ends_sessions = job.operation.change.ends().is_some();
+                let result = if job.session.is_set() {
+                    Err(rules::not_logged_in())
+                } else {
+                    rules::decide(&mut txn, job.operation, keep_ms)
+                };
+                let ends_sessions = ends_sessions && result.is_ok();
                 if result.is_ok() {
                     txn.keep();
                 } else {
                     txn.roll_back();
                 }
                 results.push((job.done, result));
-                if txn.bytes() > ROUND_MAX_BYTES {
+                // What ends sessions is the last of its round: what they ask for behind it finds them ended.
+                if ends_sessions || txn.bytes() > ROUND_MAX_BYTES {
                     break;
                 }
             }

@@ -24,7 +24,7 @@ pub use actor::{Settings, Store};
 pub use embedded::open as open_embedded;
 pub use memory::open as open_memory;
 pub use operation::{
-    Answer, Change, Counts, Ends, LoginHolder, Operation, Outcome, Patch, Principal, Query,
+    Answer, Change, Counts, Ended, Ends, LoginHolder, Operation, Outcome, Patch, Principal, Query,
     TokenOwner,
 };
 pub use rules::not_logged_in;

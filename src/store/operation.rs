@@ -7,6 +7,8 @@ use crate::model::{
 use crate::store::search::Page;
 use bytes::Bytes;
 use serde::{Serialize, Serializer};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// For whom something is done: what its rights are is decided where the objects are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +28,23 @@ pub struct Operation {
     pub by: Principal,
     /// What.
     pub change: Change,
+}
+
+/// Whether the session that asked for a change has ended: then the change is not made any more.
+#[derive(Clone, Debug, Default)]
+pub struct Ended(Arc<AtomicBool>);
+
+impl Ended {
+    /// Says that it has ended.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether it has ended.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 /// What an update does to an optional field.

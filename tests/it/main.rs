@@ -9,6 +9,7 @@
 mod bench;
 mod crash;
 mod disk;
+mod endings;
 mod envelope;
 mod harness;
 mod ledger;

@@ -2,7 +2,7 @@
 
 use super::{Settings, Store};
 use crate::model::{Clock, ConversationId, Given, Login, MessageText, Name, Nonce, PasswordHash};
-use crate::store::operation::{Change, Operation, Outcome, Principal};
+use crate::store::operation::{Change, Ended, Operation, Outcome, Principal};
 use crate::store::{keys, open_embedded, open_memory};
 use std::path::Path;
 use std::sync::mpsc;
@@ -29,7 +29,9 @@ async fn apply(store: &Store, changes: impl IntoIterator<Item = Change>) -> Vec<
     for change in changes {
         let (by, send) = (Principal::Trusted, send.clone());
         let done = Box::new(move |outcome| send.send(outcome).unwrap());
-        store.apply(Operation { by, change }, done).await;
+        store
+            .apply(Operation { by, change }, Ended::default(), done)
+            .await;
     }
     drop(send);
     outcomes.into_iter().map(Result::unwrap).collect()

@@ -87,7 +87,7 @@ pub fn candidates<'a>(
 /// Whether the candidates are all messages there are.
 pub fn is_everything(reader: &Reader<'_>, search: &Search) -> bool {
     search.kind == Kind::Message
-        && reader.powerful
+        && reader.rights.everything()
         && search.id_bounds() == (0, 1 << 64)
         && search.ids_of(Field::ConversationId).is_none()
         && search.ids_of(Field::UserId).is_none()

@@ -9,8 +9,8 @@ use chatd::model::{
     Name, Nonce, PasswordHash, Search, UserId,
 };
 use chatd::store::{
-    Answer, Change, Counts, Cursor, LogHead, Operation, Outcome, Principal, Query, Settings, Store,
-    open_embedded, open_memory,
+    Answer, Change, Counts, Cursor, Ended, LogHead, Operation, Outcome, Principal, Query, Settings,
+    Store, open_embedded, open_memory,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -95,7 +95,9 @@ impl Subject {
             let _ = send.send(result);
         });
         self.runtime.block_on(async {
-            self.store.apply(Operation { by, change }, done).await;
+            self.store
+                .apply(Operation { by, change }, Ended::default(), done)
+                .await;
             receive.await.unwrap()
         })
     }
