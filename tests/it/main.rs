@@ -8,6 +8,7 @@
 
 mod bench;
 mod crash;
+mod differential;
 mod disk;
 mod endings;
 mod envelope;

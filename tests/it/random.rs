@@ -4,7 +4,7 @@
 //! killed or stopped and started on the same data. A failure prints the seed; `CHATD_SEED` takes it back, and
 //! `CHATD_OPERATIONS` says how many operations to try.
 
-mod operations;
+pub mod operations;
 mod queries;
 
 use std::env;
@@ -48,7 +48,8 @@ fn random_operations_agree_with_the_model() {
     world.restart();
 }
 
-fn setting<T: FromStr>(name: &str) -> Option<T>
+/// A number from the environment.
+pub fn setting<T: FromStr>(name: &str) -> Option<T>
 where
     T::Err: Display,
 {

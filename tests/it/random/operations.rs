@@ -246,6 +246,11 @@ pub fn text(rng: &mut StdRng) -> String {
     text
 }
 
+/// One of the words that texts are made of.
+pub fn word(rng: &mut StdRng) -> &'static str {
+    WORDS.choose(rng).unwrap()
+}
+
 fn optional_text(rng: &mut StdRng) -> Value {
     if rng.random_bool(0.2) {
         json!("")
