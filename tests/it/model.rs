@@ -1,4 +1,4 @@
-//! What chatd should answer and announce, written from the protocol document alone (sections 3 to 6 and 8, trusted listener).
+//! What chatd should answer and announce, written from the protocol document alone (sections 3 to 8).
 //!
 //! It is as naive as it can be: objects are JSON values in maps, a search looks at every one of them. It must not share a
 //! line with the daemon. Ids and times are the server's to choose, so the model takes them from the daemon's answers; it
@@ -7,6 +7,7 @@
 mod commands;
 mod events;
 mod fields;
+mod rights;
 mod search;
 mod words;
 
@@ -94,9 +95,15 @@ impl Refusal {
 /// The time of something that has happened, but whose answer did not say when.
 const NOT_YET_KNOWN: Value = Value::Null;
 
-/// Everything that a trusted client can find out about a chatd.
+/// Everything that a trusted client can find out about a chatd, and whom it shows what.
 #[derive(Default)]
 pub struct Model {
+    /// The user that asks; none where a trusted client does.
+    asker: Option<String>,
+    /// By user.
+    passwords: BTreeMap<String, String>,
+    /// By the number of the event that ended a conversation: who was in it.
+    last_members: BTreeMap<u64, BTreeSet<String>>,
     /// The objects as `get` gives them, by id.
     objects: BTreeMap<Kind, BTreeMap<String, Value>>,
     /// By conversation, user and nonce: the first message made with it, and its first text. They outlive the message.
@@ -130,15 +137,22 @@ impl Model {
         self.objects.get(&kind)?.get(id)
     }
 
-    /// Does the command, and says what may be answered. A command that makes an object takes its id from `answered`.
+    /// Does the command for a user, or for a trusted client, and says what may be answered. A command that makes an object
+    /// takes its id from `answered`.
     pub fn execute(
         &mut self,
+        asker: Option<&str>,
         subclass: &str,
         cmd: &str,
         data: &Value,
         answered: &Value,
     ) -> Expected {
-        if let Some(refusal) = fields::check(subclass, cmd, data) {
+        self.asker = asker.map(str::to_owned);
+        // Who may use a command is asked before what is in it.
+        if (subclass, cmd) == ("user", "create") && !self.may_do_everything() {
+            return Expected::Refused(rights::forbidden());
+        }
+        if let Some(refusal) = fields::check(subclass, cmd, data, asker.is_none()) {
             return Expected::Refused(refusal);
         }
         let answer = match (subclass, cmd) {
@@ -216,6 +230,7 @@ impl Model {
         };
         let id = text(data, kind.id_field());
         self.object(kind, id)
+            .filter(|object| self.sees(kind, object))
             .ok_or_else(|| Refusal::new(code, kind.id_field()))
     }
 
@@ -294,9 +309,8 @@ impl Model {
     }
 
     fn announce(&mut self, subclass: &str, event: &str, obj_id: &str, body: Option<Value>) {
-        self.pending.push(Pending::One(events::template(
-            subclass, event, obj_id, body,
-        )));
+        let template = self.template(subclass, event, obj_id, body);
+        self.pending.push(Pending::One(template));
     }
 }
 

@@ -1,10 +1,12 @@
 //! Thousands of random requests against the daemon and the model at once; they must never differ.
 //!
-//! Beside the connection that asks, one receives every event and one resumes again and again, and now and then the daemon is
-//! killed or stopped and started on the same data. A failure prints the seed; `CHATD_SEED` takes it back, and
+//! Some are asked by a trusted client, others by users that are logged in, an admin among them. Beside the connections that
+//! ask, one receives every event, each user has one that receives what it may see, and others resume again and again; now and
+//! then the daemon is killed or stopped and started on the same data. A failure prints the seed; `CHATD_SEED` takes it back, and
 //! `CHATD_OPERATIONS` says how many operations to try.
 
 pub mod operations;
+mod people;
 mod queries;
 
 use std::env;
@@ -16,12 +18,11 @@ use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{Client, Daemon};
+use crate::harness::{Client, Daemon, LOGINS};
 use crate::model::{Expected, Kind, Model, Subscription};
 
-use operations::{Operation, operation};
-
-const CONFIG: &str = "";
+use operations::{Operation, operation, operation_of};
+use people::People;
 
 #[test]
 fn random_operations_agree_with_the_model() {
@@ -46,6 +47,11 @@ fn random_operations_agree_with_the_model() {
         }
     }
     world.restart();
+    println!(
+        "{} operations by users, {} of them done",
+        world.by_users.0, world.by_users.1
+    );
+    assert!(world.by_users.1 > 0);
 }
 
 /// A number from the environment.
@@ -70,6 +76,10 @@ struct World {
     client: Client,
     /// Receives every event, at once.
     watcher: Client,
+    /// Users that are logged in.
+    people: People,
+    /// Operations that users asked for, and those of them that were done.
+    by_users: (u64, u64),
     /// Resumed some time ago and has received some events since.
     follower: Option<Follower>,
     /// The number of the newest event when the data was new.
@@ -87,13 +97,15 @@ struct Follower {
 impl World {
     fn new(seed: u64) -> Self {
         let data_dir = TempDir::new().unwrap();
-        let daemon = Daemon::on_dir(data_dir.path(), CONFIG);
+        let daemon = Daemon::on_dir(data_dir.path(), LOGINS);
         let mut watcher = daemon.client();
         let (first_seq, epoch) = watcher.subscribe(json!({}));
         Self {
             rng: StdRng::seed_from_u64(seed),
             client: daemon.client(),
             model: Model::default(),
+            people: People::default(),
+            by_users: (0, 0),
             follower: None,
             data_dir,
             daemon,
@@ -109,17 +121,32 @@ impl World {
 
     /// One operation, on the daemon and on the model.
     fn step(&mut self, number: u64) {
-        let operation = operation(&mut self.rng, &self.model);
-        let answer = self
-            .client
-            .call(operation.subclass, operation.cmd, operation.data.clone());
+        self.people.fill(&mut self.rng, &self.daemon, &self.model);
+        let before = self.seq();
+        let person = self.people.any(&mut self.rng);
+        let asker = person.map(|index| self.people.0[index].id.clone());
+        let operation = match &asker {
+            Some(user) => operation_of(&mut self.rng, &self.model, user),
+            None => operation(&mut self.rng, &self.model),
+        };
+        let client = match person {
+            Some(index) => &mut self.people.0[index].client,
+            None => &mut self.client,
+        };
+        let answer = client.call(operation.subclass, operation.cmd, operation.data.clone());
+        let done = answer["result"] == "ok";
+        if person.is_some() {
+            self.by_users.0 += 1;
+            self.by_users.1 += u64::from(done);
+        }
         let expected = self.model.execute(
+            asker.as_deref(),
             operation.subclass,
             operation.cmd,
             &operation.data,
             &answer["data"],
         );
-        check_answer(number, &operation, &answer, &expected);
+        check_answer(number, asker.as_deref(), &operation, &answer, &expected);
         for (kind, id) in std::mem::take(&mut self.model.unread) {
             let got = self
                 .client
@@ -130,6 +157,13 @@ impl World {
             let event = self.watcher.next_event();
             self.model.take_event(event);
         }
+        let ends = done
+            && operation.subclass == "user"
+            && (operation.cmd == "delete"
+                || operation.cmd == "update" && operation.data.get("password").is_some());
+        let ended = ends.then(|| operation.data["user_id"].as_str().unwrap());
+        self.people
+            .hear(&self.daemon, &self.model, before, ended, person);
         if let Some(first) = self.model.events.first() {
             assert_eq!(
                 first["seq"],
@@ -183,6 +217,11 @@ impl World {
             );
         }
         self.follower = Some(follower);
+        if let Some(person) = self.people.any(&mut self.rng) {
+            let subscriptions = self.subscriptions();
+            let person = &mut self.people.0[person];
+            person.resume(&self.daemon, &self.model, subscriptions, (since, seq));
+        }
     }
 
     fn finish_follower(&mut self) {
@@ -246,6 +285,7 @@ impl World {
     /// Ends the daemon one way or the other, starts it on the same data, and finds everything as it was.
     fn restart(&mut self) {
         self.finish_follower();
+        self.people = People::default();
         self.watcher.no_more_events();
         if self.rng.random_bool(0.5) {
             self.daemon.kill();
@@ -253,7 +293,7 @@ impl World {
             let status = self.daemon.terminate();
             assert!(status.success(), "chatd ended with {status}");
         }
-        self.daemon = Daemon::on_dir(self.data_dir.path(), CONFIG);
+        self.daemon = Daemon::on_dir(self.data_dir.path(), LOGINS);
         self.client = self.daemon.client();
         self.watcher = self.daemon.client();
         let seq = self.seq();
@@ -293,7 +333,7 @@ impl World {
 impl Follower {
     /// Reads the events up to number `seq` that are for it.
     fn catch_up(&mut self, model: &Model, seq: u64) {
-        for expected in model.events_after(self.seen, &self.subscriptions) {
+        for expected in model.events_after(None, self.seen, &self.subscriptions) {
             let event = self.client.next_event();
             assert_eq!(
                 event, expected,
@@ -305,7 +345,13 @@ impl Follower {
     }
 }
 
-fn check_answer(number: u64, operation: &Operation, answer: &Value, expected: &Expected) {
+fn check_answer(
+    number: u64,
+    asker: Option<&str>,
+    operation: &Operation,
+    answer: &Value,
+    expected: &Expected,
+) {
     let context = || {
         let Operation {
             subclass,
@@ -313,7 +359,7 @@ fn check_answer(number: u64, operation: &Operation, answer: &Value, expected: &E
             data,
         } = operation;
         format!(
-            "operation {number}, {subclass} {cmd} {data}\n was answered with {answer}\n not with {expected:?}"
+            "operation {number} by {asker:?}, {subclass} {cmd} {data}\n was answered with {answer}\n not with {expected:?}"
         )
     };
     match expected {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{Answer, Kind, Model, Pending, Refusal, events, number, text, words};
+use super::{Answer, Kind, Model, Pending, Refusal, events, number, rights, text, words};
 
 impl Model {
     pub(super) fn create_user(&mut self, data: &Value, answered: &Value) -> Answer {
@@ -15,6 +15,8 @@ impl Model {
         }
         set_role(&mut user, data);
         let id = self.insert(Kind::User, user, answered);
+        self.passwords
+            .insert(id.clone(), text(data, "password").to_owned());
         self.announce("user", "created", &id, None);
         Ok(json!({"user_id": id}))
     }
@@ -29,6 +31,12 @@ impl Model {
 
     pub(super) fn update_user(&mut self, data: &Value) -> Answer {
         let id = self.id_of(Kind::User, data)?;
+        if !self.may_act_for(&id) || (data.get("role").is_some() && !self.may_do_everything()) {
+            return Err(rights::forbidden());
+        }
+        if let Some(password) = data.get("password").and_then(Value::as_str) {
+            self.passwords.insert(id.clone(), password.to_owned());
+        }
         if data.as_object().unwrap().len() > 1 {
             let user = self.touch(Kind::User, &id);
             set_texts(user, data, &["name", "surname"]);
@@ -40,12 +48,17 @@ impl Model {
 
     pub(super) fn delete_user(&mut self, data: &Value) -> Answer {
         let id = self.id_of(Kind::User, data)?;
+        if !self.may_act_for(&id) {
+            return Err(rights::forbidden());
+        }
+        let by = self.asker.clone();
         let mut group = Vec::new();
         for (conversation_id, conversation) in self.objects.entry(Kind::Conversation).or_default() {
             let mut members = members(conversation);
             if members.remove(&id) {
                 set_members(conversation, &members);
                 group.push(events::template(
+                    by.as_deref(),
                     "conversation",
                     "removed_memebers",
                     conversation_id,
@@ -53,15 +66,19 @@ impl Model {
                 ));
             }
         }
-        group.push(events::template("user", "deleted", &id, None));
+        group.push(self.template("user", "deleted", &id, None));
         self.pending.push(Pending::InAnyOrder(group));
         self.remove(Kind::User, &id);
         Ok(json!({}))
     }
 
     pub(super) fn create_conversation(&mut self, data: &Value, answered: &Value) -> Answer {
-        let user_ids = self.existing_users(data)?;
+        let mut user_ids = self.existing_users(data)?;
         let mut conversation = json!({"name": data["name"]});
+        if let Some(asker) = &self.asker {
+            user_ids.insert(asker.clone());
+            conversation["created_by"] = json!(asker);
+        }
         if let Some(description) = data.get("description") {
             conversation["description"] = description.clone();
         }
@@ -72,7 +89,7 @@ impl Model {
     }
 
     pub(super) fn update_conversation(&mut self, data: &Value) -> Answer {
-        let id = self.id_of(Kind::Conversation, data)?;
+        let id = self.governed_conversation(data)?;
         if data.as_object().unwrap().len() > 1 {
             let conversation = self.touch(Kind::Conversation, &id);
             set_texts(conversation, data, &["name", "description"]);
@@ -82,7 +99,8 @@ impl Model {
     }
 
     pub(super) fn delete_conversation(&mut self, data: &Value) -> Answer {
-        let id = self.id_of(Kind::Conversation, data)?;
+        let id = self.governed_conversation(data)?;
+        let last_members = members(self.object(Kind::Conversation, &id).unwrap());
         self.remove(Kind::Conversation, &id);
         let orphans: Vec<String> = self
             .objects(Kind::Message)
@@ -92,7 +110,8 @@ impl Model {
         for message_id in orphans {
             self.remove(Kind::Message, &message_id);
         }
-        self.announce("conversation", "deleted", &id, None);
+        let template = self.template("conversation", "deleted", &id, None);
+        self.pending.push(Pending::Ending(template, last_members));
         Ok(json!({}))
     }
 
@@ -107,6 +126,10 @@ impl Model {
                 return Err(Refusal::any(refusals).unwrap());
             }
         };
+        let others = user_ids.iter().any(|user| !self.may_act_for(user));
+        if !add && others {
+            self.governed_conversation(data)?;
+        }
         let conversation = self
             .objects
             .get_mut(&Kind::Conversation)
@@ -152,11 +175,19 @@ impl Model {
     }
 
     pub(super) fn create_message(&mut self, data: &Value, answered: &Value) -> Answer {
+        let mut data = data.clone();
+        if let (None, Some(asker)) = (data.get("user_id"), &self.asker) {
+            data["user_id"] = json!(asker);
+        }
+        let data = &data;
         let author = self.id_of(Kind::User, data);
         let conversation = self.id_of(Kind::Conversation, data);
         let refusals: Vec<Refusal> = conversation.err().into_iter().chain(author.err()).collect();
         if let Some(refusal) = Refusal::any(refusals) {
             return Err(refusal);
+        }
+        if !self.may_act_for(text(data, "user_id")) {
+            return Err(rights::forbidden());
         }
         let nonce = data.get("nonce").map(|_| {
             let [conversation, user, nonce] =
@@ -182,22 +213,32 @@ impl Model {
         self.pending.push(Pending::OfMessage {
             event: "created_message",
             message_id: id.clone(),
+            by: self.asker.clone(),
         });
         Ok(json!({"message_id": id}))
     }
 
     pub(super) fn update_message(&mut self, data: &Value) -> Answer {
         let id = self.message_in_conversation(data)?;
+        let author = text(self.object(Kind::Message, &id).unwrap(), "user_id");
+        if !self.may_act_for(author) {
+            return Err(rights::forbidden());
+        }
         self.touch(Kind::Message, &id)["message"] = data["message"].clone();
         self.pending.push(Pending::OfMessage {
             event: "updated_message",
             message_id: id,
+            by: self.asker.clone(),
         });
         Ok(json!({}))
     }
 
     pub(super) fn delete_message(&mut self, data: &Value) -> Answer {
         let id = self.message_in_conversation(data)?;
+        let author = text(self.object(Kind::Message, &id).unwrap(), "user_id");
+        if !self.may_act_for(author) {
+            self.governed_conversation(data)?;
+        }
         self.remove(Kind::Message, &id);
         self.announce(
             "conversation",
@@ -228,7 +269,7 @@ fn set_role(user: &mut Value, data: &Value) {
     }
 }
 
-fn members(conversation: &Value) -> BTreeSet<String> {
+pub(super) fn members(conversation: &Value) -> BTreeSet<String> {
     conversation["user_ids"]
         .as_array()
         .unwrap()

@@ -1,5 +1,7 @@
 //! Events as the protocol's section 6 describes them: what is expected next, and who would receive it.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::{Kind, Model};
@@ -8,20 +10,32 @@ use super::{Kind, Model};
 #[derive(Debug, Clone)]
 pub enum Pending {
     One(Value),
+    /// The end of a conversation, which those who were in it are told of.
+    Ending(Value, BTreeSet<String>),
     /// Events of one change, whose order among themselves the protocol leaves open.
     InAnyOrder(Vec<Value>),
     /// An event whose body is the message, once its times are known.
     OfMessage {
         event: &'static str,
         message_id: String,
+        by: Option<String>,
     },
 }
 
-pub(super) fn template(subclass: &str, event: &str, obj_id: &str, body: Option<Value>) -> Value {
+pub(super) fn template(
+    by: Option<&str>,
+    subclass: &str,
+    event: &str,
+    obj_id: &str,
+    body: Option<Value>,
+) -> Value {
     let mut template =
         json!({"class": "chat", "subclass": subclass, "type": event, "obj_id": obj_id});
     if let Some(body) = body {
         template["body"] = body;
+    }
+    if let Some(by) = by {
+        template["by"] = json!(by);
     }
     template
 }
@@ -88,18 +102,28 @@ impl Model {
         );
         let expected = match &mut self.pending[0] {
             Pending::One(template) => template.clone(),
+            Pending::Ending(template, members) => {
+                let seq = event["seq"].as_u64().expect("the number of an event");
+                self.last_members.insert(seq, members.clone());
+                template.clone()
+            }
             Pending::InAnyOrder(group) => {
                 let found = group.iter().position(|template| matches(&event, template));
                 let found =
                     found.unwrap_or_else(|| panic!("the event {event} is none of {group:?}"));
                 group.remove(found)
             }
-            Pending::OfMessage { event, message_id } => {
-                let (event, message_id) = (*event, message_id.clone());
+            Pending::OfMessage {
+                event,
+                message_id,
+                by,
+            } => {
+                let (event, message_id, by) = (*event, message_id.clone(), by.clone());
                 let message = self
                     .object(Kind::Message, &message_id)
                     .expect("the message of an event");
                 template(
+                    by.as_deref(),
                     "conversation",
                     event,
                     message["conversation_id"].as_str().unwrap(),
@@ -121,8 +145,14 @@ impl Model {
             .map(|event| event["seq"].as_u64().unwrap())
     }
 
-    /// The events after number `since` that one of these subscriptions asks for.
-    pub fn events_after(&self, since: u64, subscriptions: &[Subscription]) -> Vec<Value> {
+    /// The events after number `since` that one of these subscriptions asks for, as far as this user, or a trusted client,
+    /// may see them at this moment.
+    pub fn events_after(
+        &self,
+        viewer: Option<&str>,
+        since: u64,
+        subscriptions: &[Subscription],
+    ) -> Vec<Value> {
         let after = self
             .events
             .iter()
@@ -133,6 +163,7 @@ impl Model {
                     .iter()
                     .any(|subscription| subscription.wants(event))
             })
+            .filter(|event| viewer.is_none_or(|user| self.shows_event(user, event)))
             .cloned()
             .collect()
     }

@@ -38,7 +38,7 @@ const CONVERSATION: Field = ("conversation_id", MANDATORY, Shape::Id);
 const MESSAGE: Field = ("message_id", MANDATORY, Shape::Id);
 const ROLE: Field = ("role", LEFT_OUT, Shape::Role);
 
-fn fields_of(subclass: &str, cmd: &str) -> Vec<Field> {
+fn fields_of(subclass: &str, cmd: &str, is_trusted: bool) -> Vec<Field> {
     match (subclass, cmd) {
         ("user", "create") => vec![
             ("login", MANDATORY, Shape::Text(MAX_LOGIN)),
@@ -76,7 +76,8 @@ fn fields_of(subclass: &str, cmd: &str) -> Vec<Field> {
         ],
         ("message", "create") => vec![
             CONVERSATION,
-            USER,
+            // A user that writes need not say who it is.
+            ("user_id", is_trusted, Shape::Id),
             ("message", MANDATORY, Shape::Text(MAX_MESSAGE)),
             ("nonce", LEFT_OUT, Shape::Text(MAX_NONCE)),
         ],
@@ -103,8 +104,8 @@ fn fields_of(subclass: &str, cmd: &str) -> Vec<Field> {
 }
 
 /// What is wrong with the fields: unknown ones first, then missing ones, then wrong ones.
-pub fn check(subclass: &str, cmd: &str, data: &Value) -> Option<Refusal> {
-    let fields = fields_of(subclass, cmd);
+pub fn check(subclass: &str, cmd: &str, data: &Value, is_trusted: bool) -> Option<Refusal> {
+    let fields = fields_of(subclass, cmd, is_trusted);
     let given = data.as_object().expect("data is an object");
     let unknown = given
         .keys()

@@ -200,6 +200,7 @@ impl Model {
         let mut found: Vec<&Value> = self
             .objects(kind)
             .map(|(_, object)| object)
+            .filter(|object| self.sees(kind, object))
             .filter(|object| {
                 filter
                     .iter()

@@ -9,7 +9,7 @@ use crate::model::{Kind, Model};
 
 use super::queries;
 
-/// One request of a trusted client.
+/// One request.
 #[derive(Debug, Clone)]
 pub struct Operation {
     pub subclass: &'static str,
@@ -119,6 +119,53 @@ pub fn operation(rng: &mut StdRng, model: &Model) -> Operation {
         cmd,
         data,
     }
+}
+
+/// An operation of a user: often about itself, and about what it may see.
+pub fn operation_of(rng: &mut StdRng, model: &Model, user: &str) -> Operation {
+    let mut operation = operation(rng, model);
+    let Some(data) = operation
+        .data
+        .as_object_mut()
+        .filter(|_| operation.cmd != "search")
+    else {
+        return operation;
+    };
+    if operation.subclass == "user" && operation.cmd == "delete" && rng.random_bool(0.7) {
+        // Not too often, for it is gone then.
+        operation.cmd = "get";
+    } else if operation.subclass == "user" && data.contains_key("user_id") && rng.random_bool(0.5) {
+        data.insert("user_id".to_owned(), json!(user));
+    }
+    if operation.subclass == "message" && operation.cmd == "create" {
+        match rng.random_range(0..10) {
+            0..3 => drop(data.remove("user_id")),
+            3..8 => drop(data.insert("user_id".to_owned(), json!(user))),
+            _ => {}
+        }
+    }
+    if operation.cmd == "remove_members" && rng.random_bool(0.3) {
+        data.insert("user_ids".to_owned(), json!([user]));
+    }
+    if data.contains_key("conversation_id") && rng.random_bool(0.6) {
+        let own = model.ids(Kind::Conversation);
+        let own: Vec<String> = own
+            .into_iter()
+            .filter(|conversation| model.is_member(user, conversation))
+            .collect();
+        let Some(conversation) = own.choose(rng) else {
+            return operation;
+        };
+        data.insert("conversation_id".to_owned(), json!(conversation));
+        if data.contains_key("message_id") {
+            let mut inside = model.objects(Kind::Message).collect::<Vec<_>>();
+            inside.retain(|(_, message)| message["conversation_id"] == **conversation);
+            if let Some((message, _)) = inside.choose(rng) {
+                data.insert("message_id".to_owned(), json!(message));
+            }
+        }
+    }
+    operation
 }
 
 fn data_for(rng: &mut StdRng, model: &Model, subclass: &str, cmd: &str) -> Value {
@@ -268,7 +315,11 @@ fn clearable_text(rng: &mut StdRng) -> Value {
 }
 
 fn role(rng: &mut StdRng) -> Value {
-    json!(["user", "admin", "admin", "king"].choose(rng).unwrap())
+    json!(
+        ["user", "user", "user", "admin", "king"]
+            .choose(rng)
+            .unwrap()
+    )
 }
 
 pub fn sometimes(
