@@ -80,15 +80,27 @@ def compact(value):
     return f"{value:.3g}"
 
 
+def axis_format(most):
+    """How numbers of up to `most` stand at an axis."""
+    if most < 1000:
+        return "%g"
+    return "%.1s%c" if float(f"{most:e}".split("e")[0]) < 5 else "%.0s%c"
+
+
 def lines(path, panels):
     """Lines with points, a panel for each: (title, x label, y label, log axes, {name: [(x, y)]})."""
-    script = head(path, 1080, 300 * -(-len(panels) // 2), len(panels), 2) + "set key top left\nset grid linecolor rgb '#d0d7de'\n"
+    script = head(path, 1080, 300 * -(-len(panels) // 2), len(panels), 2) + "set grid linecolor rgb '#d0d7de'\n"
     for title, x_label, y_label, logarithmic, series in panels:
+        most = max(y for points in series.values() for _, y in points) or 1
         script += (
             f"set title {quoted(title)} font ',13'\nset xlabel {quoted(x_label)}\nset ylabel {quoted(y_label)}\n"
             "unset logscale\n" + (f"set logscale {logarithmic}\n" if logarithmic else "") +
-            "set format '%.0s%c'\nset offsets graph 0.05, 0.05, 0.05, 0.05\nset autoscale\n"
-            + ("" if "y" in logarithmic else "set yrange [0:*]\n")
+            f"set format x '%.0s%c'\nset format y '{axis_format(most)}'\n"
+            "set offsets graph 0.05, graph 0.05, graph 0, graph 0\nset autoscale\n"
+            # Room for the key above the lines.
+            + ("" if "y" in logarithmic else f"set yrange [0:{1.4 * most}]\n")
+            + ("" if "x" in logarithmic else "set xrange [0:*]\nset offsets 0, 0, 0, 0\n")
+            + ("set key top left\n" if len(series) > 1 else "unset key\n")
         )
         drawn = []
         for number, (name, points) in enumerate(series.items()):

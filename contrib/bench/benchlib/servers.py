@@ -14,8 +14,7 @@ from pathlib import Path
 
 from benchlib.machine import Failure, command_on, version_of
 
-START_SECONDS = 30
-STOP_SECONDS = 30
+STOP_SECONDS = 60
 
 
 class Server:
@@ -26,6 +25,7 @@ class Server:
     needed = ()
     version_command = ()
     stop_signal = signal.SIGTERM
+    start_seconds = 30
     # Some servers refuse to run as root.
     unprivileged = False
 
@@ -84,21 +84,22 @@ class Server:
         self.port = free_port()
         try:
             self.prepare()
-            with open(self.log, "wb") as log:
-                self.process = subprocess.Popen(
-                    command_on(self.cores.server, self.command(), self.user()),
-                    stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                    cwd=self.directory, start_new_session=True,
-                )
-            self.wait_until_ready()
+            self.start()
             self.after_start()
         except BaseException:
             self.__exit__()
             raise
         return self
 
-    def wait_until_ready(self):
-        deadline = time.monotonic() + START_SECONDS
+    def start(self):
+        """Starts it and waits until it can be used."""
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(
+                command_on(self.cores.server, self.command(), self.user()),
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                cwd=self.directory, start_new_session=True,
+            )
+        deadline = time.monotonic() + self.start_seconds
         while not self.ready():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise Failure(f"{self.name} did not start:\n{self.log.read_text(errors='replace')[-2000:]}")
