@@ -155,16 +155,21 @@ async fn run(config: &Config) -> ExitCode {
         ));
     }
     if let Some((address, _, tls)) = server.listeners().next() {
-        let to = match address {
-            Address::Tcp(address) if tls => {
-                format!("openssl s_client -quiet -no_ign_eof -connect {address}")
+        let request = r#"echo '{"class":"chat","subclass":"server","cmd":"info","tid":1}'"#;
+        match address {
+            // At the end of its input openssl goes, answered or not.
+            Address::Tcp(address) if tls => say(format_args!(
+                "try: ({request}; sleep 1) | openssl s_client -quiet -no_ign_eof -connect {address}"
+            )),
+            Address::Tcp(address) => say(format_args!(
+                "try: {request} | nc -N {} {}",
+                address.ip(),
+                address.port()
+            )),
+            Address::Unix(path) => {
+                say(format_args!("try: {request} | nc -N -U {}", path.display()));
             }
-            Address::Tcp(address) => format!("nc -N {} {}", address.ip(), address.port()),
-            Address::Unix(path) => format!("nc -N -U {}", path.display()),
-        };
-        say(format_args!(
-            "try: echo '{{\"class\":\"chat\",\"subclass\":\"server\",\"cmd\":\"info\",\"tid\":1}}' | {to}"
-        ));
+        }
     }
     let reloader = server.reloader();
     server

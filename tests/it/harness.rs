@@ -6,10 +6,12 @@
 // A method that no test needs today is still part of the harness.
 #![allow(dead_code)]
 
+mod certificates;
 mod client;
 pub mod clocked;
 mod logins;
 pub mod machine;
+mod socket;
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
@@ -17,12 +19,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+pub use certificates::Authority;
 pub use client::Client;
 pub use logins::LOGINS;
+pub use socket::Socket;
 
 /// How long anything may take before a test gives up: long enough for a loaded machine, short enough to see the message.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -31,6 +36,8 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Daemon {
     child: Option<Child>,
     listeners: Vec<Listener>,
+    /// Its further lines on standard output.
+    said: mpsc::Receiver<String>,
     data_dir: PathBuf,
     log: PathBuf,
     /// Holds the configuration, the log and, unless the test brought its own, the data; goes away with the daemon.
@@ -46,6 +53,17 @@ pub struct Listener {
     pub access: String,
 }
 
+impl Listener {
+    /// The listener that a line of standard output announces.
+    fn announced(line: &str) -> Option<Self> {
+        let (address, access) = line.strip_prefix("listening on ")?.split_once(" access=")?;
+        Some(Self {
+            address: address.to_owned(),
+            access: access.trim().to_owned(),
+        })
+    }
+}
+
 impl Daemon {
     /// Starts a daemon with one trusted listener and fast password hashing.
     pub fn start() -> Self {
@@ -57,13 +75,20 @@ impl Daemon {
     pub fn with(config_toml: &str) -> Self {
         let scratch = TempDir::new().expect("a temporary directory");
         let data_dir = scratch.path().join("data");
-        Self::spawn(scratch, data_dir, config_toml)
+        Self::spawn(scratch, data_dir, config_toml, &[])
+    }
+
+    /// Starts a daemon through another program, such as `prlimit --nofile=64`, that becomes it by exec.
+    pub fn under(program: &[&str], config_toml: &str) -> Self {
+        let scratch = TempDir::new().expect("a temporary directory");
+        let data_dir = scratch.path().join("data");
+        Self::spawn(scratch, data_dir, config_toml, program)
     }
 
     /// Starts a daemon on a data directory that outlives it, for restarts. The configuration is completed as in [`Daemon::with`].
     pub fn on_dir(data_dir: &Path, config_toml: &str) -> Self {
         let scratch = TempDir::new().expect("a temporary directory");
-        Self::spawn(scratch, data_dir.to_path_buf(), config_toml)
+        Self::spawn(scratch, data_dir.to_path_buf(), config_toml, &[])
     }
 
     /// Ends the daemon as a crash would (SIGKILL) and waits until it is gone.
@@ -76,21 +101,27 @@ impl Daemon {
 
     /// Asks the daemon to stop (SIGTERM) and gives the status that it ended with.
     pub fn terminate(&mut self) -> ExitStatus {
-        self.signal(rustix::process::Signal::TERM)
+        self.end_with(Signal::TERM)
     }
 
-    /// Sends the daemon a signal that stops it, and gives the status that it ended with.
-    pub fn signal(&mut self, signal: rustix::process::Signal) -> ExitStatus {
+    /// Sends a signal that the daemon does not end on.
+    pub fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().expect("a running chatd");
+        kill_process(Pid::from_child(child), signal).expect("signal chatd");
+    }
+
+    /// Sends a signal that the daemon ends on, and gives the status that it ended with.
+    pub fn end_with(&mut self, signal: Signal) -> ExitStatus {
         let mut child = self.child.take().expect("a running chatd");
-        let pid = rustix::process::Pid::from_child(&child);
-        rustix::process::kill_process(pid, signal).expect("signal chatd");
+        let pid = Pid::from_child(&child);
+        kill_process(pid, signal).expect("signal chatd");
         let (ended, status) = mpsc::channel();
         thread::spawn(move || ended.send(child.wait()));
         if let Ok(status) = status.recv_timeout(PATIENCE) {
             return status.expect("wait for chatd");
         }
         // The waiting thread has not reaped it, so the process id is still this child's.
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        let _ = kill_process(pid, Signal::KILL);
         panic!("chatd did not stop within {PATIENCE:?} of {signal:?}");
     }
 
@@ -135,12 +166,35 @@ impl Daemon {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    fn spawn(scratch: TempDir, data_dir: PathBuf, config_toml: &str) -> Self {
+    /// The command that the daemon says to try, once it is started.
+    pub fn line_to_try(&self) -> String {
+        let line = self.said.recv_timeout(PATIENCE).expect("a line to try");
+        let line = line.strip_prefix("try: ");
+        line.expect("the line after the listeners").to_owned()
+    }
+
+    /// Waits until the log holds a text.
+    pub fn wait_for_log(&self, text: &str) {
+        wait_until(&format!("{text:?} in the log"), || {
+            self.log().contains(text)
+        });
+    }
+
+    /// How many descriptors the daemon has open.
+    pub fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid()))
+            .expect("the daemon's descriptors")
+            .count()
+    }
+
+    fn spawn(scratch: TempDir, data_dir: PathBuf, config_toml: &str, program: &[&str]) -> Self {
         let config = complete(config_toml);
         let config_file = scratch.path().join("chatd.toml");
         let log = scratch.path().join("chatd.log");
         fs::write(&config_file, &config).expect("write chatd.toml");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_chatd"))
+        let mut words = program.iter().chain(&[env!("CARGO_BIN_EXE_chatd")]);
+        let mut child = Command::new(words.next().expect("a program"))
+            .args(words)
             .arg("--config")
             .arg(&config_file)
             .arg("--data-dir")
@@ -157,20 +211,20 @@ impl Daemon {
         let mut daemon = Self {
             child: Some(child),
             listeners: Vec::new(),
+            said: drain(stdout),
             data_dir,
             log,
             _scratch: scratch,
         };
         // From here on a panic drops the daemon, which kills the process and shows its log.
-        let announced = drain(stdout);
-        for _ in 0..listener_count(&config) {
-            let listener = announced.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+        while daemon.listeners.len() < listener_count(&config) {
+            let line = daemon.said.recv_timeout(PATIENCE).unwrap_or_else(|_| {
                 panic!(
                     "chatd did not announce all of its listeners; it announced {:?}",
                     daemon.listeners
                 )
             });
-            daemon.listeners.push(listener);
+            daemon.listeners.extend(Listener::announced(&line));
         }
         daemon
     }
@@ -192,6 +246,38 @@ impl Drop for Daemon {
     }
 }
 
+/// Waits until a condition holds that nobody tells of, looking again and again.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "waited {PATIENCE:?} in vain for {what}"
+        );
+        thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+/// Runs chatd with this chatd.toml to its end, and gives its exit code and what it wrote on standard error.
+pub fn run_to_end(config_toml: &str, arguments: &[&str]) -> (i32, String) {
+    let scratch = TempDir::new().expect("a temporary directory");
+    let config_file = scratch.path().join("chatd.toml");
+    fs::write(&config_file, config_toml).expect("write chatd.toml");
+    let output = Command::new("timeout")
+        .arg(PATIENCE.as_secs().to_string())
+        .arg(env!("CARGO_BIN_EXE_chatd"))
+        .arg("--config")
+        .arg(&config_file)
+        .arg("--data-dir")
+        .arg(scratch.path().join("data"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .expect("run chatd");
+    let code = output.status.code().expect("an exit code");
+    (code, String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
 fn complete(config_toml: &str) -> String {
     let mut config = config_toml.to_owned();
     if listener_count(&config) == 0 {
@@ -210,22 +296,13 @@ fn listener_count(config: &str) -> usize {
         .count()
 }
 
-/// Reads standard output to its end, so that the daemon never waits for us, and passes on the listeners that it names.
-fn drain(stdout: impl Read + Send + 'static) -> mpsc::Receiver<Listener> {
-    let (found, announced) = mpsc::channel();
+/// Reads standard output to its end, so that the daemon never waits for us, and passes its lines on.
+fn drain(stdout: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (said, lines) = mpsc::channel();
     thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            let Some((address, access)) = line
-                .strip_prefix("listening on ")
-                .and_then(|rest| rest.split_once(" access="))
-            else {
-                continue;
-            };
-            let _ = found.send(Listener {
-                address: address.to_owned(),
-                access: access.trim().to_owned(),
-            });
+            let _ = said.send(line);
         }
     });
-    announced
+    lines
 }

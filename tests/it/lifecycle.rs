@@ -54,7 +54,7 @@ fn a_unix_socket_is_for_owner_and_group_and_goes_with_the_daemon() {
         assert!(about.file_type().is_socket());
         assert_eq!(about.mode() & 0o777, 0o660);
         daemon.client().ok("session", "ping", json!({}));
-        assert!(daemon.signal(signal).success());
+        assert!(daemon.end_with(signal).success());
         assert!(!path.exists(), "the socket's file is left");
     }
 }
@@ -190,7 +190,7 @@ fn what_was_read_before_a_stop_is_answered() {
             while client.next_event()["seq"].as_u64().unwrap() < seq + 500 {}
             drop(client);
             let began = Instant::now();
-            assert!(daemon.signal(signal).success());
+            assert!(daemon.end_with(signal).success());
             assert!(
                 began.elapsed() < Duration::from_secs(5),
                 "{:?}",

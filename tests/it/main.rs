@@ -25,4 +25,5 @@ mod rights;
 mod sight;
 mod slow;
 mod store;
+mod tls;
 mod transcripts;

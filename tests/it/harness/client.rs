@@ -6,13 +6,15 @@
 )]
 
 use std::collections::VecDeque;
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{IpAddr, Shutdown};
+use std::sync::Arc;
 
+use rustls::ClientConfig;
 use serde_json::{Value, json};
 
 use super::PATIENCE;
+use super::socket::Socket;
 
 /// A connection that numbers its requests and keeps apart the answers and the events that come back on it.
 pub struct Client {
@@ -26,26 +28,26 @@ pub struct Client {
 impl Client {
     /// Connects to `127.0.0.1:PORT` or `unix:PATH`.
     pub fn connect(address: &str) -> Self {
-        let writer = Socket::connect(address)
+        let socket = Socket::connect(address)
             .unwrap_or_else(|error| panic!("connect to {address}: {error}"));
-        Self::over(writer)
+        Self::over(socket)
     }
 
-    /// Connects to `127.0.0.1:PORT` from another address of this machine, such as `127.1.2.3`.
-    pub fn connect_from(source: Ipv4Addr, address: &str) -> Self {
-        let connect = || -> io::Result<Socket> {
-            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
-            socket.bind(&SocketAddr::from((source, 0)).into())?;
-            let address: SocketAddr = address.parse().expect("an address with a port");
-            socket.connect(&address.into())?;
-            Socket::over_tcp(socket.into())
-        };
-        let writer =
-            connect().unwrap_or_else(|error| panic!("connect from {source} to {address}: {error}"));
-        Self::over(writer)
+    /// Connects to `127.0.0.1:PORT` from another address of this machine, such as `127.0.3.1`.
+    pub fn connect_from(source: IpAddr, address: &str) -> Self {
+        let socket = Socket::connect_from(source, address)
+            .unwrap_or_else(|error| panic!("connect to {address} from {source}: {error}"));
+        Self::over(socket)
     }
 
-    fn over(writer: Socket) -> Self {
+    /// Connects to `127.0.0.1:PORT`, where TLS is spoken, as `config` says.
+    pub fn connect_tls(address: &str, config: &Arc<ClientConfig>) -> Self {
+        let socket = Socket::connect(address).and_then(|socket| socket.tls(config));
+        Self::over(socket.unwrap_or_else(|error| panic!("connect to {address} with TLS: {error}")))
+    }
+
+    /// A client on a connection that is made already.
+    pub fn over(writer: Socket) -> Self {
         let reader = BufReader::new(writer.try_clone().expect("clone the socket"));
         Self {
             reader,
@@ -265,68 +267,4 @@ fn text(object: &Value, field: &str) -> String {
         .as_str()
         .unwrap_or_else(|| panic!("no text {field} in {object}"))
         .to_owned()
-}
-
-/// The two kinds of plain connection that chatd listens for.
-enum Socket {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl Socket {
-    fn connect(address: &str) -> io::Result<Self> {
-        if let Some(path) = address.strip_prefix("unix:") {
-            let stream = UnixStream::connect(path)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            stream.set_write_timeout(Some(PATIENCE))?;
-            return Ok(Self::Unix(stream));
-        }
-        Self::over_tcp(TcpStream::connect(address)?)
-    }
-
-    fn over_tcp(stream: TcpStream) -> io::Result<Self> {
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self::Tcp(stream))
-    }
-
-    fn try_clone(&self) -> io::Result<Self> {
-        match self {
-            Self::Tcp(stream) => stream.try_clone().map(Self::Tcp),
-            Self::Unix(stream) => stream.try_clone().map(Self::Unix),
-        }
-    }
-
-    fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.shutdown(how),
-            Self::Unix(stream) => stream.shutdown(how),
-        }
-    }
-}
-
-impl Read for Socket {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.read(buffer),
-            Self::Unix(stream) => stream.read(buffer),
-        }
-    }
-}
-
-impl Write for Socket {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.write(bytes),
-            Self::Unix(stream) => stream.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.flush(),
-            Self::Unix(stream) => stream.flush(),
-        }
-    }
 }
