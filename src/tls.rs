@@ -43,7 +43,7 @@ impl Tls {
 }
 
 fn read(files: &TlsFiles) -> Result<ServerConfig, String> {
-    let chain = certificates(&files.cert)?;
+    let chain = certificates("cert", &files.cert)?;
     let key = PrivateKeyDer::from_pem_file(&files.key)
         .map_err(|error| unusable("key", &files.key, error))?;
     let provider = Arc::new(ring::default_provider());
@@ -54,7 +54,7 @@ fn read(files: &TlsFiles) -> Result<ServerConfig, String> {
         None => builder.with_no_client_auth(),
         Some(path) => {
             let mut roots = RootCertStore::empty();
-            for root in certificates(path)? {
+            for root in certificates("client_ca", path)? {
                 roots
                     .add(root)
                     .map_err(|error| unusable("client_ca", path, error))?;
@@ -67,15 +67,21 @@ fn read(files: &TlsFiles) -> Result<ServerConfig, String> {
     };
     builder
         .with_single_cert(chain, key)
-        .map_err(|error| unusable("cert", &files.cert, error))
+        .map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => {
+                let text = format!("it does not belong to the key {}", files.key.display());
+                unusable("cert", &files.cert, text)
+            }
+            error => unusable("cert", &files.cert, error),
+        })
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+fn certificates(what: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let found = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| unusable("cert", path, error))?;
+        .map_err(|error| unusable(what, path, error))?;
     if found.is_empty() {
-        return Err(unusable("cert", path, "there is no certificate in it"));
+        return Err(unusable(what, path, "there is no certificate in it"));
     }
     Ok(found)
 }

@@ -28,7 +28,7 @@ pub async fn write(
                     shared.counters.stalled.add();
                     let code = CloseReason::Stalled.as_str();
                     tracing::info!(connection = id, code, "connection closed");
-                    return Ok(());
+                    return Err(io::ErrorKind::TimedOut.into());
                 }
                 outbox.wrote(length);
             }

@@ -103,6 +103,17 @@ impl Client {
         }
     }
 
+    /// The answer to a request, or `None` where the connection ends instead, with or without a word.
+    pub fn call_or_end(&mut self, subclass: &str, cmd: &str, data: Value) -> Option<Value> {
+        let request = json!({"class": "chat", "subclass": subclass, "cmd": cmd, "data": data});
+        self.writer
+            .write_all(format!("{request}\n").as_bytes())
+            .ok()?;
+        let line = self.read_line_or_end()?;
+        let line: Value = serde_json::from_str(&line).expect("JSON from chatd");
+        (line["type"] != "closed").then_some(line)
+    }
+
     /// Makes a call that must succeed, and gives the `data` of its answer.
     pub fn ok(&mut self, subclass: &str, cmd: &str, data: Value) -> Value {
         let mut answer = self.call(subclass, cmd, data.clone());
