@@ -9,19 +9,15 @@ use crate::limits::{
     CATCH_UP_MAX_BYTES, MAILBOX_MAX_OPERATIONS, ROUND_MAX_BYTES, ROUND_MAX_OPERATIONS,
     SLOW_ROUND_MS,
 };
-use crate::model::{Clock, ConversationId, Event, Id, MessageId, PasswordHash, Seq, Sight, UserId};
+use crate::model::{Clock, Event, Id, Seq};
 use crate::store::journal::Place;
-use crate::store::moment;
-use crate::store::operation::{
-    Answer, Counts, Ended, LoginHolder, Members, Operation, Outcome, Principal, Query,
-};
-use crate::store::rows::{self, Head, MessageRow, UserRow};
-use crate::store::rules::{self, Deletion, Rights};
-use crate::store::search::{self, Reader};
+use crate::store::operation::{Answer, Ended, Operation, Outcome, Principal, Query};
+use crate::store::rows::Head;
+use crate::store::rules::{self, Deletion};
 use crate::store::state::State;
 use crate::store::txn::{Round, Txn};
 use crate::store::{Cursor, Done, EventPage, LogHead, OnCommit, OpenError, keys};
-use serde::Serialize;
+use crate::store::{answer, moment};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -283,157 +279,10 @@ impl Shared {
         let mut answer = Err(Error::internal());
         self.backend.read(&mut |state| {
             answer = moment::settled(state, by, long, deadline, |head| {
-                answer_over(state, head, by, query, now_ms, deadline)
+                answer::answer(state, head, by, query, now_ms, deadline)
             });
         });
         answer
-    }
-}
-
-fn answer_over(
-    state: &dyn State,
-    head: &Head,
-    by: Principal,
-    query: &Query,
-    now_ms: u64,
-    deadline: Instant,
-) -> Result<Answer, Error> {
-    let rights = Rights::of(state, by)?;
-    match query {
-        Query::User(given) => {
-            let found = given
-                .id()
-                .and_then(|id| state.get(&keys::user(id)).transpose().map(|row| (id, row)));
-            let Some((id, row)) = found else {
-                return Err(rules::no_user(given));
-            };
-            json(&rows::decode::<UserRow<'_>>(&row?)?.object(id))
-        }
-        Query::Conversation(given) => {
-            let (id, row) = rules::visible_conversation(state, rights, given)?;
-            let shown = row.members <= crate::limits::MEMBERS_SHOWN_MAX;
-            let user_ids = shown
-                .then(|| search::members(state, id, 0, usize::MAX))
-                .transpose()?;
-            json(&row.object(id, user_ids))
-        }
-        Query::Message(given) => {
-            let found = given
-                .id()
-                .map(|id| message(state, rights, id))
-                .transpose()?
-                .flatten();
-            found.ok_or_else(|| rules::no_message(given))
-        }
-        Query::Members {
-            conversation,
-            from,
-            size,
-        } => {
-            let (id, row) = rules::visible_conversation(state, rights, conversation)?;
-            let user_ids = search::members(state, id, *from, size.unwrap_or(usize::MAX))?;
-            json(&Members {
-                user_ids,
-                total: row.members,
-            })
-        }
-        Query::Search(search) => {
-            let deletions = rules::unfinished(state)?;
-            let deleted = deletions.iter().filter_map(conversation_of).collect();
-            let reader = Reader {
-                state,
-                head: *head,
-                deleted: &deleted,
-                rights,
-                deadline,
-            };
-            json(&search::run(&reader, search)?)
-        }
-        Query::Reachable(given) => Ok(Answer::Reachable(
-            rules::visible_conversation(state, rights, given)?.0.0,
-        )),
-        Query::Counts => {
-            let Head {
-                users,
-                conversations,
-                messages,
-                ..
-            } = *head;
-            Ok(Answer::Counts(rights.everything().then_some(Counts {
-                users,
-                conversations,
-                messages,
-            })))
-        }
-        Query::Power => Ok(Answer::Power(rights.everything())),
-        Query::Tokens(user) => json(&rules::tokens_of(state, rights, user.as_ref())?),
-        Query::LoginHolder(folded) => login_holder(state, folded).map(Answer::LoginHolder),
-        Query::TokenOwner(hash) => rules::token_owner(state, hash, now_ms).map(Answer::TokenOwner),
-        Query::Sight(user) => sight(state, *user).map(Answer::Sight),
-    }
-}
-
-fn message(state: &dyn State, rights: Rights, id: MessageId) -> Result<Option<Answer>, Error> {
-    let Some(place) = state.get(&keys::place(id))? else {
-        return Ok(None);
-    };
-    let conversation = ConversationId(keys::last_id(&place));
-    if !state.contains(&keys::conversation(conversation))?
-        || !rights.may_see(state, conversation)?
-    {
-        return Ok(None);
-    }
-    let Some(row) = state.get(&keys::message(conversation, id))? else {
-        return Ok(None);
-    };
-    json(&rows::decode::<MessageRow<'_>>(&row)?.object(conversation, id)).map(Some)
-}
-
-/// Whom a folded login names, and what its password is compared with.
-fn login_holder(state: &dyn State, folded: &str) -> Result<Option<LoginHolder>, Error> {
-    let found = state.get(&keys::login(folded))?;
-    // A login that nobody has is looked up as far as one that somebody has.
-    let user = UserId(found.as_ref().map_or(Id(0), |value| keys::last_id(value)));
-    let Some(row) = state.get(&keys::user(user))? else {
-        return Ok(None);
-    };
-    let row = rows::decode::<UserRow<'_>>(&row)?.into_owned();
-    Ok(Some(LoginHolder {
-        user,
-        login: row.login.into_owned(),
-        password_hash: PasswordHash::new(row.password_hash.into_owned()),
-    }))
-}
-
-/// What a user may see of conversations.
-fn sight(state: &dyn State, user: UserId) -> Result<Sight, Error> {
-    let everything = Rights::of(state, Principal::User(user))?.everything();
-    let mut conversations = Vec::new();
-    for entry in state.scan(&keys::prefix(&keys::under(b'o', user.0))) {
-        let id = keys::last_id(&entry?.0);
-        // The memberships of a deleted conversation go in slices, after it is gone.
-        if state.contains(&keys::conversation(ConversationId(id)))? {
-            conversations.push(id);
-        }
-    }
-    Ok(Sight {
-        everything,
-        conversations,
-    })
-}
-
-fn json(value: &impl Serialize) -> Result<Answer, Error> {
-    let bytes = serde_json::to_vec(value).map_err(|error| {
-        tracing::error!(%error, "an answer cannot be encoded");
-        Error::internal()
-    })?;
-    Ok(Answer::Json(bytes.into()))
-}
-
-fn conversation_of(deletion: &Deletion) -> Option<ConversationId> {
-    match deletion {
-        Deletion::Conversation(id) => Some(*id),
-        Deletion::User(_) => None,
     }
 }
 

@@ -7,6 +7,7 @@
 //! it is answered.
 
 mod actor;
+mod answer;
 mod embedded;
 mod journal;
 mod keys;

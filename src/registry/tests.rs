@@ -1,0 +1,108 @@
+use super::*;
+
+fn registry(limits: Limits) -> Arc<Registry> {
+    Arc::new(Registry::new(limits))
+}
+
+fn remote(address: &str) -> Remote {
+    Remote::Tcp(address.parse().unwrap())
+}
+
+fn account(user: u64) -> Account {
+    Account {
+        user_id: UserId(Id(user)),
+        login: "ann".to_owned(),
+        token: None,
+    }
+}
+
+#[test]
+fn places_are_free_again_whatever_became_of_the_connection() {
+    let limits = Limits {
+        max_connections: 3,
+        max_connections_per_address: 2,
+        max_connections_not_logged_in: 2,
+        ..Limits::default()
+    };
+    let registry = registry(limits);
+    let admit = |address: &str| registry.admit(Access::Login, &remote(address), 1);
+    let first = admit("10.0.0.1:1").unwrap();
+    let second = admit("10.0.0.2:1").unwrap();
+    assert_eq!(admit("10.0.0.3:1").err(), Some(Refused::NotLoggedIn));
+    first.begin_session(Some(account(7)), None, 1).unwrap();
+    let third = admit("10.0.0.1:2").unwrap();
+    assert_eq!(admit("10.0.0.4:1").err(), Some(Refused::Total));
+    drop(second);
+    assert_eq!(admit("10.0.0.1:3").err(), Some(Refused::PerAddress));
+    first.begin_session(None, None, 1).unwrap();
+    assert_eq!(admit("10.0.0.5:1").err(), Some(Refused::NotLoggedIn));
+    drop((first, third));
+    let state = registry.lock();
+    assert!(state.connections.is_empty() && state.by_source.is_empty());
+    assert!(state.by_user.is_empty() && state.not_logged_in == 0);
+}
+
+#[test]
+fn an_ipv6_network_is_one_source() {
+    let same = remote("[2001:db8:1:2::1]:1").source();
+    assert_eq!(remote("[2001:db8:1:2:ffff::9]:2").source(), same);
+    assert_ne!(remote("[2001:db8:1:3::1]:1").source(), same);
+    let mapped = remote("[::ffff:10.0.0.1]:1").source();
+    assert_eq!(mapped, remote("10.0.0.1:5").source());
+}
+
+#[test]
+fn sessions_of_one_millisecond_have_ids_of_their_own() {
+    let registry = registry(Limits::default());
+    let tickets: Vec<Ticket> = (0..3)
+        .map(|_| {
+            registry
+                .admit(Access::Trusted, &remote("127.0.0.1:1"), 5)
+                .unwrap()
+        })
+        .collect();
+    let ids: Vec<Id> = registry
+        .sessions()
+        .iter()
+        .map(|session| session.session_id)
+        .collect();
+    assert!(ids.windows(2).all(|pair| pair[0] < pair[1]), "{ids:?}");
+    assert_eq!(ids.len(), tickets.len());
+}
+
+#[test]
+fn a_session_that_is_stopped_before_it_is_served_ends_when_it_is() {
+    let registry = registry(Limits::default());
+    let ticket = registry
+        .admit(Access::Login, &remote("127.0.0.1:1"), 5)
+        .unwrap();
+    assert!(registry.stop(ticket.session().unwrap().session_id));
+    let closer = Closer::new(Arc::new(Outbox::new(1000, 8)));
+    ticket.served(closer.clone());
+    assert!(closer.is_closing() && closer.session().is_set());
+}
+
+#[test]
+fn a_change_of_password_ends_the_other_sessions_only() {
+    let registry = registry(Limits::default());
+    let open = |user| {
+        let ticket = registry
+            .admit(Access::Trusted, &remote("127.0.0.1:1"), 5)
+            .unwrap();
+        let closer = Closer::new(Arc::new(Outbox::new(1000, 8)));
+        ticket.served(closer.clone());
+        ticket.begin_session(Some(account(user)), None, 5).unwrap();
+        (ticket, closer)
+    };
+    let sessions = [open(1), open(1), open(2)];
+    let ended = || sessions.each_ref().map(|(_, closer)| closer.is_closing());
+    registry.end(Ends::Others(UserId(Id(1))), sessions[0].0.id());
+    assert_eq!(ended(), [false, true, false]);
+    let late = sessions[2].0.begin_session(Some(account(1)), Some(0), 6);
+    assert_eq!(late, None, "its credentials may be those from before");
+    registry.end(Ends::All(UserId(Id(1))), sessions[2].0.id());
+    assert_eq!(ended(), [true, true, false]);
+    let last = sessions[2].0.session().unwrap().session_id;
+    assert!(registry.stop(last) && !registry.stop(Id(99)));
+    assert_eq!(ended(), [true, true, true]);
+}
