@@ -2,10 +2,10 @@
 //!
 //! Hashing is slow by design, so it runs on blocking threads, few at a time, and never on those that serve connections.
 //! Strangers share threads and a short queue of their own, so that they hold up neither the trusted nor each other for
-//! long; whoever has failed lately waits alone, behind everyone else.
+//! long; whoever has failed lately waits in a shorter one.
 
 use crate::error::Error;
-use crate::limits::{LOGINS_MAX_WAITING, SUSPICIOUS_LOGINS_MAX_WAITING};
+use crate::limits::{LOGINS_MAX_WAITING_PER_THREAD, SUSPICIOUS_LOGINS_MAX_WAITING};
 use crate::model::{Password, PasswordHash};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,6 +19,8 @@ pub struct Hasher {
     dummy: PasswordHash,
     trusted: Arc<Semaphore>,
     strangers: Arc<Semaphore>,
+    /// How many strangers may be served or wait.
+    max_waiting: usize,
     waiting: Arc<AtomicUsize>,
     suspicious: Arc<AtomicUsize>,
 }
@@ -52,7 +54,8 @@ impl Hasher {
     #[must_use]
     pub fn new(cost: u32) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = || Arc::new(Semaphore::new((cores / 2).max(1)));
+        let count = (cores / 2).max(1);
+        let threads = || Arc::new(Semaphore::new(count));
         // Well-formed, with the right cost, and the hash of no password that anyone knows.
         let dummy = format!(
             "$2b${cost:02}${}",
@@ -63,6 +66,7 @@ impl Hasher {
             dummy: PasswordHash::new(dummy),
             trusted: threads(),
             strangers: threads(),
+            max_waiting: count * LOGINS_MAX_WAITING_PER_THREAD,
             waiting: Arc::default(),
             suspicious: Arc::default(),
         }
@@ -114,7 +118,7 @@ impl Hasher {
     async fn turn(&self, queue: Queue) -> Result<Turn, Busy> {
         let (threads, waiting) = match queue {
             Queue::Trusted => (&self.trusted, None),
-            Queue::Stranger => (&self.strangers, Some((&self.waiting, LOGINS_MAX_WAITING))),
+            Queue::Stranger => (&self.strangers, Some((&self.waiting, self.max_waiting))),
             Queue::Suspicious => (
                 &self.strangers,
                 Some((&self.suspicious, SUSPICIOUS_LOGINS_MAX_WAITING)),

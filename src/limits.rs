@@ -29,8 +29,11 @@ pub const BURST_SECONDS: u32 = 5;
 pub const FAILED_LOGINS_PER_ADDRESS: u32 = 5;
 /// Addresses and accounts whose failed logins are remembered.
 pub const FAILED_LOGINS_MAX_ENTRIES: usize = 100_000;
-/// Passwords of strangers that are being verified or wait for it.
-pub const LOGINS_MAX_WAITING: usize = 8;
+/// Seconds for which the logins from an address wait in a queue of their own after one that failed. Hashing takes so
+/// long that a crowd whose failures were forgotten in a second would keep everyone else out.
+pub const SUSPECT_SECONDS: u64 = 60;
+/// Passwords of strangers that are being verified or wait for it, for each thread: about a second's work.
+pub const LOGINS_MAX_WAITING_PER_THREAD: usize = 4;
 /// Passwords, of strangers whose addresses have failed lately, that are being verified or wait for it.
 pub const SUSPICIOUS_LOGINS_MAX_WAITING: usize = 2;
 /// Descriptors that are kept back from connections: for the store's files, and for refusing politely.

@@ -125,6 +125,8 @@ pub struct FailedLogins {
 #[derive(Debug)]
 struct Levels {
     by_key: HashMap<Key, Level>,
+    /// Until when an address is suspicious.
+    suspects: HashMap<Source, Instant>,
     purged: Instant,
 }
 
@@ -141,7 +143,7 @@ struct Level {
 #[derive(Debug)]
 pub struct Attempt {
     keys: [Key; 2],
-    /// Whether the address has failed lately.
+    /// Whether the address has failed lately, has another attempt under way, or did not wait as it was told.
     pub suspicious: bool,
 }
 
@@ -153,6 +155,7 @@ impl FailedLogins {
             per_minute: per_minute.into(),
             levels: Mutex::new(Levels {
                 by_key: HashMap::new(),
+                suspects: HashMap::new(),
                 purged: Instant::now(),
             }),
             hashes: RandomState::new(),
@@ -170,7 +173,10 @@ impl FailedLogins {
             self.per_minute,
         ];
         let mut levels = self.lock();
-        let mut suspicious = false;
+        let mut suspicious = levels
+            .suspects
+            .get(&source)
+            .is_some_and(|&until| now < until);
         for (key, allowed) in keys.iter().zip(allowed) {
             let failures = levels.failures(key, allowed, now);
             suspicious |= failures > 0.0;
@@ -197,6 +203,18 @@ impl FailedLogins {
         }
     }
 
+    /// Keeps the address of an attempt suspicious for so long: it failed, or was told to wait.
+    pub fn suspect(&self, attempt: &Attempt, lasting: Duration, now: Instant) {
+        let [(source, _), _] = attempt.keys;
+        let mut levels = self.lock();
+        levels.purge_if_full(now);
+        let is_full = levels.suspects.len() >= FAILED_LOGINS_MAX_ENTRIES;
+        if !is_full || levels.suspects.contains_key(&source) {
+            let until = levels.suspects.entry(source).or_insert(now);
+            *until = (*until).max(now + lasting);
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Levels> {
         self.levels.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -217,22 +235,23 @@ impl Levels {
             self.by_key.remove(&key);
             return;
         }
-        if self.by_key.len() >= FAILED_LOGINS_MAX_ENTRIES {
-            self.purge(now);
-        }
+        self.purge_if_full(now);
         // Where even that makes no room, what is not counted is still bounded by the queue of the password pool.
         if self.by_key.len() < FAILED_LOGINS_MAX_ENTRIES || self.by_key.contains_key(&key) {
             self.by_key.insert(key, Level { failures, at: now });
         }
     }
 
-    /// Forgets what is older than two minutes, which has faded; once a second at most.
-    fn purge(&mut self, now: Instant) {
+    /// Forgets what is older than two minutes, which has faded, if there is much; once a second at most.
+    fn purge_if_full(&mut self, now: Instant) {
         const FADED: Duration = Duration::from_secs(120);
-        if now.saturating_duration_since(self.purged) >= Duration::from_secs(1) {
+        let most = self.by_key.len().max(self.suspects.len());
+        let rested = now.saturating_duration_since(self.purged) >= Duration::from_secs(1);
+        if most >= FAILED_LOGINS_MAX_ENTRIES && rested {
             self.purged = now;
             self.by_key
                 .retain(|_, level| now.saturating_duration_since(level.at) < FADED);
+            self.suspects.retain(|_, until| now < *until);
         }
     }
 }
@@ -284,6 +303,28 @@ mod tests {
             failed.forgive(&attempt, start);
         }
         assert!(failed.lock().by_key.is_empty());
+    }
+
+    #[test]
+    fn an_address_stays_suspicious_after_its_failures_have_faded_and_while_it_does_not_wait() {
+        let failed = FailedLogins::new(60);
+        let (here, there) = (source("10.0.0.1:1"), source("10.0.0.2:1"));
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let failure = failed.begin(here, "ann", start).unwrap();
+        failed.suspect(&failure, Duration::from_secs(60), start);
+        failed.suspect(&failure, Duration::from_secs(1), start);
+        let attempt = |at: Instant, source| {
+            let attempt = failed.begin(source, "ben", at).unwrap();
+            failed.forgive(&attempt, at);
+            attempt
+        };
+        assert!(attempt(after(59), here).suspicious);
+        assert!(!attempt(after(60), here).suspicious);
+        let told_to_wait = attempt(start, there);
+        failed.suspect(&told_to_wait, Duration::from_secs(1), start);
+        assert!(attempt(start + Duration::from_millis(999), there).suspicious);
+        assert!(!attempt(after(1), there).suspicious);
     }
 
     #[test]

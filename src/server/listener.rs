@@ -104,11 +104,11 @@ impl Listener {
             match accepted {
                 Ok((stream, remote)) => self.admit(&shared, stream, &remote, &tracker),
                 Err(error) if no_descriptor(&error) && spare.release() => {
-                    shared.counters.refused_descriptors.add();
-                    // The connection waits, so that this does not.
+                    // The system says that there is none before it looks whether a connection waits; mostly one does.
                     if let Ok(Ok((stream, _))) =
                         tokio::time::timeout(ACCEPT_REST, self.socket.accept()).await
                     {
+                        shared.counters.refused_descriptors.add();
                         self.refuse(&stream, CloseReason::TooManyConnections);
                     }
                     spare.renew();

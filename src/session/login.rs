@@ -3,20 +3,23 @@
 //! A session begins only if no other was ended since its credentials were looked at; else they are looked at again. So a
 //! change that ends sessions either finds the new one, or is found by that look.
 
-use super::requests::{busy, empty, hash_refused, json};
+use super::requests::{BUSY, busy, empty, hash_refused, json};
 use super::{Session, rate_limited};
 use crate::audit::Record;
-use crate::auth::{Busy, Queue};
+use crate::auth::{Busy, HashError, Queue};
 use crate::command::Credentials;
 use crate::error::{Code, Error};
-use crate::limits::TOKEN_USE_NOTED_MS;
+use crate::limits::{SUSPECT_SECONDS, TOKEN_USE_NOTED_MS};
 use crate::model::{Id, Login, Password, PasswordHash, TokenHash, TokenId, UserId, fold_login};
 use crate::registry::{Access, Account};
 use crate::store::{Answer, Change, LoginHolder, Operation, Outcome, Principal, Query, TokenOwner};
 use crate::throttle::Attempt;
 use bytes::Bytes;
 use serde::Serialize;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long an address is suspicious after a login that failed.
+const SUSPECT: Duration = Duration::from_secs(SUSPECT_SECONDS);
 
 /// The answer to a login.
 #[derive(Serialize)]
@@ -59,6 +62,7 @@ impl Session {
             }
             Ok(None) => {
                 self.shared.counters.failed_logins.add();
+                self.suspect(attempt.as_ref(), SUSPECT);
                 Err(Error::new(
                     Code::LoginFailed,
                     "the login and the password, or the token, do not fit",
@@ -98,6 +102,11 @@ impl Session {
         let attempt = self.attempt("")?;
         let queue = queue(attempt.as_ref());
         let hash = self.shared.hasher.hash(password, queue).await;
+        let lasting = match &hash {
+            Err(HashError::Busy) => BUSY,
+            _ => SUSPECT,
+        };
+        self.suspect(attempt.as_ref(), lasting);
         let operation = then(hash.map_err(hash_refused)?);
         let login = match &operation.change {
             Change::CreateUser { login, .. } => login.as_str().to_owned(),
@@ -142,6 +151,14 @@ impl Session {
         }
     }
 
+    /// Has the next attempts from this address wait in the queue of the suspicious for a while.
+    fn suspect(&self, attempt: Option<&Attempt>, lasting: Duration) {
+        if let Some(attempt) = attempt {
+            let now = Instant::now();
+            self.shared.failed_logins.suspect(attempt, lasting, now);
+        }
+    }
+
     /// What a login with these credentials comes to; none if they do not fit.
     async fn prove(
         &mut self,
@@ -160,6 +177,7 @@ impl Session {
                 let verified = self.shared.hasher.verify(password, hash, queue).await;
                 let right = verified.map_err(|Busy| {
                     self.shared.counters.limited_logins.add();
+                    self.suspect(attempt, BUSY);
                     busy()
                 })?;
                 match found.filter(|_| right) {

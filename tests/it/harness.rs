@@ -17,7 +17,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,7 @@ pub struct Daemon {
     child: Option<Child>,
     listeners: Vec<Listener>,
     /// Its further lines on standard output.
-    said: mpsc::Receiver<String>,
+    said: Mutex<mpsc::Receiver<String>>,
     data_dir: PathBuf,
     log: PathBuf,
     /// Holds the configuration, the log and, unless the test brought its own, the data; goes away with the daemon.
@@ -166,9 +166,14 @@ impl Daemon {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    fn next_line_said(&self) -> Option<String> {
+        let said = self.said.lock().expect("nobody panicked while waiting");
+        said.recv_timeout(PATIENCE).ok()
+    }
+
     /// The command that the daemon says to try, once it is started.
     pub fn line_to_try(&self) -> String {
-        let line = self.said.recv_timeout(PATIENCE).expect("a line to try");
+        let line = self.next_line_said().expect("a line to try");
         let line = line.strip_prefix("try: ");
         line.expect("the line after the listeners").to_owned()
     }
@@ -180,11 +185,39 @@ impl Daemon {
         });
     }
 
-    /// How many descriptors the daemon has open.
-    pub fn descriptors(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/fd", self.pid()))
-            .expect("the daemon's descriptors")
-            .count()
+    /// How many descriptors the daemon has open; only root is told, since the daemon lets nobody look into it.
+    pub fn descriptors(&self) -> Option<usize> {
+        match fs::read_dir(format!("/proc/{}/fd", self.pid())) {
+            Ok(descriptors) => Some(descriptors.count()),
+            Err(error) => {
+                println!("skipped: counting descriptors: {error}");
+                None
+            }
+        }
+    }
+
+    /// Bytes of memory that the daemon holds.
+    pub fn resident_bytes(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()));
+        let status = status.expect("about the process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        let kib: usize = kib.expect("VmRSS").parse().expect("a number");
+        kib * 1024
+    }
+
+    /// Processor time that the daemon has used.
+    pub fn processor_time(&self) -> Duration {
+        const AFTER_NAME: &str = ") ";
+        const USER_TICKS: usize = 11;
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()));
+        let stat = stat.expect("about the process");
+        let (_, fields) = stat.rsplit_once(AFTER_NAME).expect("fields");
+        let fields = fields.split_whitespace().skip(USER_TICKS).take(2);
+        let ticks: u64 = fields
+            .map(|ticks| ticks.parse::<u64>().expect("ticks"))
+            .sum();
+        Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
     }
 
     fn spawn(scratch: TempDir, data_dir: PathBuf, config_toml: &str, program: &[&str]) -> Self {
@@ -211,14 +244,14 @@ impl Daemon {
         let mut daemon = Self {
             child: Some(child),
             listeners: Vec::new(),
-            said: drain(stdout),
+            said: Mutex::new(drain(stdout)),
             data_dir,
             log,
             _scratch: scratch,
         };
         // From here on a panic drops the daemon, which kills the process and shows its log.
         while daemon.listeners.len() < listener_count(&config) {
-            let line = daemon.said.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+            let line = daemon.next_line_said().unwrap_or_else(|| {
                 panic!(
                     "chatd did not announce all of its listeners; it announced {:?}",
                     daemon.listeners

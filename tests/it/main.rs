@@ -25,6 +25,7 @@ mod reference;
 mod retention;
 mod rights;
 mod secrets;
+mod siege;
 mod sight;
 mod slow;
 mod store;

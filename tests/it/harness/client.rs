@@ -62,6 +62,11 @@ impl Client {
         self.writer.write_all(bytes).expect("write to chatd");
     }
 
+    /// Sends bytes as they are, to a daemon that may have closed the connection.
+    pub fn send_bytes_or_end(&mut self, bytes: &[u8]) {
+        let _ = self.writer.write_all(bytes);
+    }
+
     /// A second handle on the sending side, for a thread that writes while this one reads.
     pub fn sender(&self) -> impl Write + Send + 'static {
         self.writer.try_clone().expect("clone the socket")
