@@ -65,6 +65,11 @@ fn info(client: &mut Client) -> Value {
     client.ok("server", "info", json!({}))
 }
 
+/// A client for a moment: it holds a descriptor of its own, and there are not enough for two on each connection.
+fn client_of(socket: &Socket) -> Client {
+    Client::over(socket.try_clone().expect("another handle"))
+}
+
 /// Holds idle users, and gives the bytes of memory that each costs.
 fn hold_idle_users(daemon: &Daemon, tls: Option<&Arc<ClientConfig>>, users: usize) -> usize {
     let mut trusted = daemon.client();
@@ -80,9 +85,9 @@ fn hold_idle_users(daemon: &Daemon, tls: Option<&Arc<ClientConfig>>, users: usiz
             Some(config) => socket.tls(config).expect("a handshake"),
             None => socket,
         };
-        let mut client = Client::over(socket);
+        let mut client = client_of(&socket);
         client.ok("session", "login", json!({"token": token["token"]}));
-        client
+        socket
     };
     // What the first one costs is not what each one costs.
     drop(open(0));
@@ -90,13 +95,15 @@ fn hold_idle_users(daemon: &Daemon, tls: Option<&Arc<ClientConfig>>, users: usiz
         info(&mut trusted)["connections"] == 1
     });
     let before = daemon.resident_bytes();
-    let mut clients: Vec<Client> = (0..users).map(open).collect();
+    let sockets: Vec<Socket> = (0..users).map(open).collect();
     let held = daemon.resident_bytes() - before;
     assert_eq!(info(&mut trusted)["connections"], users + 1);
-    clients.iter_mut().for_each(goes_on);
-    drop(clients);
+    for socket in &sockets {
+        goes_on(&mut client_of(socket));
+    }
+    drop(sockets);
     wait_until("all to be gone", || info(&mut trusted)["connections"] == 1);
-    goes_on(&mut open(0));
+    goes_on(&mut client_of(&open(0)));
     held / users
 }
 
