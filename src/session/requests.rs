@@ -103,7 +103,8 @@ impl Session {
         }
     }
 
-    /// Does what a command wants done, and answers.
+    /// Does what a command wants done, and answers. What is rare and has much to remember is boxed: every connection has
+    /// room for the largest of the rest, idle or not.
     async fn take(&mut self, row: &'static Row, step: Step, tid: Option<Bytes>) {
         match step {
             Step::Answer(data) => self.outbox.push(reply_line(&Ok(data), tid.as_deref())),
@@ -119,7 +120,7 @@ impl Session {
             Step::Hash(password, then) if self.by == Principal::Nobody => {
                 self.outbox.all_answered().await;
                 let slot = self.outbox.reserve();
-                let answer = self.register(password, then).await;
+                let answer = Box::pin(self.register(password, then)).await;
                 slot.fill(reply_line(&answer, tid.as_deref()));
             }
             Step::Hash(password, then) => {
@@ -145,14 +146,14 @@ impl Session {
                 Answer::Counts(counts) => Ok(make(counts)),
                 _ => Ok(make(None)),
             },
-            Action::Login(credentials) => self.log_in(credentials).await,
+            Action::Login(credentials) => Box::pin(self.log_in(credentials)).await,
             Action::Logout => Ok(self.log_out()),
             Action::ShowSession => self.show_session().await,
             Action::ListSessions => json(&Sessions {
                 sessions: self.shared.registry.sessions(),
             }),
             Action::StopSession(given) => self.stop_session(&given, row),
-            Action::Subscribe(wanted) => self.subscribe(wanted).await,
+            Action::Subscribe(wanted) => Box::pin(self.subscribe(wanted)).await,
             Action::Unsubscribe(removed) => {
                 self.shared.hub.unsubscribe(self.ticket.id(), &removed);
                 Ok(empty())
