@@ -26,10 +26,9 @@ use crate::hub::Subscription;
 use crate::limits::Limits;
 use crate::model::{ConversationId, CustomType, Given, Id, Password, PasswordHash, Seq, Subclass};
 use crate::store::{Answer, Counts, Operation, Principal, Query};
-use crate::wire::{Object, parse_object};
+use crate::wire::{Object, data, parse_object};
 use bytes::Bytes;
 use fields::FieldSpec;
-use serde::Serialize;
 use serde_json::value::RawValue;
 
 /// Who may use a command at all (protocol.md, 7); rights to one object are decided where it is read.
@@ -314,14 +313,6 @@ pub fn run(row: &Row, data: Option<&RawValue>, context: &Context<'_>) -> Result<
         return Err(Error::new(Code::BadRequest, text).field(name.clone().into_owned()));
     }
     (row.run)(&object, context)
-}
-
-/// The data of an answer.
-fn data(value: &impl Serialize) -> Result<Bytes, Error> {
-    serde_json::to_vec(value).map(Bytes::from).map_err(|error| {
-        tracing::error!(%error, "an answer cannot be encoded");
-        Error::internal()
-    })
 }
 
 impl Answer {

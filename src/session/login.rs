@@ -3,7 +3,7 @@
 //! A session begins only if no other was ended since its credentials were looked at; else they are looked at again. So a
 //! change that ends sessions either finds the new one, or is found by that look.
 
-use super::requests::{BUSY, busy, empty, hash_refused, json};
+use super::requests::{BUSY, busy, empty, hash_refused};
 use super::{Session, rate_limited};
 use crate::audit::Record;
 use crate::auth::{Busy, HashError, Queue};
@@ -14,6 +14,7 @@ use crate::model::{Id, Login, Password, PasswordHash, TokenHash, TokenId, UserId
 use crate::registry::{Access, Account};
 use crate::store::{Answer, Change, LoginHolder, Operation, Outcome, Principal, Query, TokenOwner};
 use crate::throttle::Attempt;
+use crate::wire::data;
 use bytes::Bytes;
 use serde::Serialize;
 use std::time::{Duration, Instant};
@@ -58,7 +59,7 @@ impl Session {
             Ok(Some(entered)) => {
                 self.shared.counters.logins.add();
                 self.forgive(attempt.as_ref());
-                json(&entered)
+                data(&entered)
             }
             Ok(None) => {
                 self.shared.counters.failed_logins.add();
@@ -123,7 +124,7 @@ impl Session {
                 .await?;
         }
         self.audit("user create", Some(&login), outcome.as_ref().err());
-        json(&outcome?)
+        data(&outcome?)
     }
 
     /// Begins a login attempt, which counts as failed until it is forgiven. Nothing is counted where everybody is trusted.

@@ -10,7 +10,7 @@ use crate::hub::{Begin, Subscription, Wish};
 use crate::model::{ConversationId, CustomType, Given, Id, Password, PasswordHash, UserId};
 use crate::registry;
 use crate::store::{Answer, Operation, Outcome, Principal, Query, not_logged_in};
-use crate::wire::{ReplySlot, ephemeral_line, parse_envelope, reply_line};
+use crate::wire::{ReplySlot, data, ephemeral_line, parse_envelope, reply_line};
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -149,7 +149,7 @@ impl Session {
             Action::Login(credentials) => Box::pin(self.log_in(credentials)).await,
             Action::Logout => Ok(self.log_out()),
             Action::ShowSession => self.show_session().await,
-            Action::ListSessions => json(&Sessions {
+            Action::ListSessions => data(&Sessions {
                 sessions: self.shared.registry.sessions(),
             }),
             Action::StopSession(given) => self.stop_session(&given, row),
@@ -193,7 +193,7 @@ impl Session {
                 registry.end(ends, by);
             }
             slot.fill(reply_line(
-                &outcome.and_then(|data| json(&data)),
+                &outcome.and_then(|outcome| data(&outcome)),
                 tid.as_deref(),
             ));
         });
@@ -239,7 +239,7 @@ impl Session {
         }
         let admin = matches!(self.by, Principal::User(_)) && self.has_power().await?;
         let session = self.ticket.session().ok_or_else(Error::internal)?;
-        json(&Shown {
+        data(&Shown {
             session,
             role: admin.then_some("admin"),
         })
@@ -344,7 +344,7 @@ impl Session {
             subscriptions: Vec<&'a Subscription>,
         }
         let subscriptions = self.shared.hub.subscriptions(self.ticket.id());
-        json(&Shown {
+        data(&Shown {
             subscriptions: subscriptions.iter().collect(),
         })
     }
@@ -366,13 +366,6 @@ struct Sessions {
 /// The data of an answer that has nothing to say.
 pub(super) fn empty() -> Bytes {
     Bytes::from_static(b"{}")
-}
-
-pub(super) fn json(value: &impl Serialize) -> Result<Bytes, Error> {
-    serde_json::to_vec(value).map(Bytes::from).map_err(|error| {
-        tracing::error!(%error, "an answer cannot be encoded");
-        Error::internal()
-    })
 }
 
 pub(super) fn hash_refused(error: HashError) -> Error {

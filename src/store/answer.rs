@@ -8,6 +8,7 @@ use crate::store::rows::{self, Head, MessageRow, UserRow};
 use crate::store::rules::{self, Deletion, Rights};
 use crate::store::search::{self, Reader};
 use crate::store::state::State;
+use crate::wire::data;
 use serde::Serialize;
 use std::time::Instant;
 
@@ -145,11 +146,7 @@ fn sight(state: &dyn State, user: UserId) -> Result<Sight, Error> {
 }
 
 fn json(value: &impl Serialize) -> Result<Answer, Error> {
-    let bytes = serde_json::to_vec(value).map_err(|error| {
-        tracing::error!(%error, "an answer cannot be encoded");
-        Error::internal()
-    })?;
-    Ok(Answer::Json(bytes.into()))
+    data(value).map(Answer::Json)
 }
 
 fn conversation_of(deletion: &Deletion) -> Option<ConversationId> {

@@ -33,6 +33,14 @@ pub fn reply_line(answer: &Result<Bytes, Error>, tid: Option<&[u8]>) -> Bytes {
     line.freeze()
 }
 
+/// The `data` of an answer, as JSON; a failure inside is logged.
+pub fn data(value: &impl Serialize) -> Result<Bytes, Error> {
+    serde_json::to_vec(value).map(Bytes::from).map_err(|error| {
+        tracing::error!(%error, "an answer cannot be encoded");
+        Error::internal()
+    })
+}
+
 fn json(value: &impl Serialize) -> Vec<u8> {
     // Every type that is sent serialises: strings for keys, and no failing Serialize of our own.
     serde_json::to_vec(value).unwrap_or_else(|_| b"{}".to_vec())

@@ -9,7 +9,7 @@ mod line;
 mod outbox;
 
 pub use encode::{
-    CloseReason, EventBody, closed_line, ephemeral_line, event_line, gap_line, position_line,
+    CloseReason, EventBody, closed_line, data, ephemeral_line, event_line, gap_line, position_line,
     reply_line,
 };
 pub use envelope::{Envelope, EnvelopeError, Object, parse_envelope, parse_object, text};
