@@ -13,6 +13,10 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+/// sled makes a new node for each key that it takes, and the C library's allocator is slow at that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The configuration cannot be used (`EX_CONFIG`).
 const EXIT_CONFIG: u8 = 78;
 /// The storage cannot be opened (`EX_IOERR`).
