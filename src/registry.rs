@@ -158,12 +158,13 @@ pub struct Closer {
 }
 
 impl Closer {
-    /// A closer of the connection with this outbox, whose `closing` is cancelled when it is to end.
+    /// A closer of the connection with this outbox, which is to end too when `shutdown` is cancelled.
     #[must_use]
-    pub fn new(outbox: Arc<Outbox>) -> Self {
+    pub fn new(outbox: Arc<Outbox>, shutdown: &CancellationToken) -> Self {
         Self {
             outbox,
-            closing: CancellationToken::new(),
+            // Its own token, because each wake-up of a connection looks at it: they must not share a lock.
+            closing: shutdown.child_token(),
             session: Ended::default(),
         }
     }

@@ -29,7 +29,9 @@ use crate::store::{Answer, Counts, Operation, Principal, Query};
 use crate::wire::{Object, data, parse_object};
 use bytes::Bytes;
 use fields::FieldSpec;
+use rustc_hash::FxHashMap;
 use serde_json::value::RawValue;
+use std::sync::LazyLock;
 
 /// Who may use a command at all (protocol.md, 7); rights to one object are decided where it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -249,6 +251,14 @@ pub static TABLE: &[Row] = &[
     row::<server::Help>(),
 ];
 
+/// [`TABLE`] by subclass and name.
+static BY_NAME: LazyLock<FxHashMap<(Subclass, &str), &Row>> = LazyLock::new(|| {
+    TABLE
+        .iter()
+        .map(|row| ((row.subclass, row.name), row))
+        .collect()
+});
+
 impl Row {
     /// Subclass and name, as the audit log names what was done.
     #[must_use]
@@ -281,23 +291,20 @@ pub fn find(subclass: &str, name: &str) -> Result<&'static Row, Error> {
         );
         return Err(Error::new(Code::UnknownSubclass, text).field("subclass"));
     };
-    TABLE
-        .iter()
-        .find(|row| row.subclass == subclass && row.name == name)
-        .ok_or_else(|| {
-            let known: Vec<&str> = TABLE
-                .iter()
-                .filter(|row| row.subclass == subclass)
-                .map(|row| row.name)
-                .collect();
-            let text = format!(
-                "unknown command {}; {} has {}",
-                excerpt(name),
-                subclass.as_str(),
-                known.join(", ")
-            );
-            Error::new(Code::UnknownCommand, text).field("cmd")
-        })
+    BY_NAME.get(&(subclass, name)).copied().ok_or_else(|| {
+        let known: Vec<&str> = TABLE
+            .iter()
+            .filter(|row| row.subclass == subclass)
+            .map(|row| row.name)
+            .collect();
+        let text = format!(
+            "unknown command {}; {} has {}",
+            excerpt(name),
+            subclass.as_str(),
+            known.join(", ")
+        );
+        Error::new(Code::UnknownCommand, text).field("cmd")
+    })
 }
 
 /// Reads a command's `data` and says what is to be done.

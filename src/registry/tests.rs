@@ -77,7 +77,7 @@ fn a_session_that_is_stopped_before_it_is_served_ends_when_it_is() {
         .admit(Access::Login, &remote("127.0.0.1:1"), 5)
         .unwrap();
     assert!(registry.stop(ticket.session().unwrap().session_id));
-    let closer = Closer::new(Arc::new(Outbox::new(1000, 8)));
+    let closer = Closer::new(Arc::new(Outbox::new(1000, 8)), &CancellationToken::new());
     ticket.served(closer.clone());
     assert!(closer.is_closing() && closer.session().is_set());
 }
@@ -89,7 +89,7 @@ fn a_change_of_password_ends_the_other_sessions_only() {
         let ticket = registry
             .admit(Access::Trusted, &remote("127.0.0.1:1"), 5)
             .unwrap();
-        let closer = Closer::new(Arc::new(Outbox::new(1000, 8)));
+        let closer = Closer::new(Arc::new(Outbox::new(1000, 8)), &CancellationToken::new());
         ticket.served(closer.clone());
         ticket.begin_session(Some(account(user)), None, 5).unwrap();
         (ticket, closer)

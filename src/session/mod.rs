@@ -22,6 +22,7 @@ use crate::store::{Principal, Store};
 use crate::throttle::{ConnectionRate, FailedLogins, Rates};
 use crate::wire::{CloseReason, LineDecoder, LineError, Outbox, looks_like_http, reply_line};
 use bytes::{Bytes, BytesMut};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -74,7 +75,7 @@ where
         shared.limits.max_pending_bytes,
         IN_FLIGHT_MAX_REQUESTS,
     ));
-    let closer = Closer::new(Arc::clone(&outbox));
+    let closer = Closer::new(Arc::clone(&outbox), &shared.shutdown);
     ticket.served(closer.clone());
     let id = ticket.id();
     let strangers = ticket.access() == Access::Login;
@@ -101,7 +102,9 @@ where
         std::future::pending::<()>().await;
     };
     let writing = writer::write(&shared, id, &outbox, &mut output);
+    // What is read is answered in the same turn, so the writing half comes second.
     let all_sent = tokio::select! {
+        biased;
         () = reading => false,
         result = writing => {
             if let Err(error) = &result {
@@ -161,9 +164,11 @@ async fn expire(mut login_by: watch::Receiver<Option<Instant>>, shared: &Shared,
 
 /// Ends when a connection that is to be closed has had its time to take what waits for it.
 async fn cut_off(shared: &Shared, closer: &Closer) {
-    let grace = tokio::select! {
-        () = closer.closing() => Duration::from_millis(CLOSE_GRACE_MS),
-        () = shared.shutdown.cancelled() => Duration::from_secs(SHUTDOWN_FLUSH_SECONDS),
+    closer.closing().await;
+    let grace = if shared.shutdown.is_cancelled() {
+        Duration::from_secs(SHUTDOWN_FLUSH_SECONDS)
+    } else {
+        Duration::from_millis(CLOSE_GRACE_MS)
     };
     tokio::time::sleep(grace).await;
 }
@@ -190,6 +195,8 @@ impl Session {
         let mut decoder = LineDecoder::new(self.shared.limits.max_line_bytes);
         let mut buffer = BytesMut::new();
         let mut read_bytes = READ_BYTES.0;
+        let closer = self.closer.clone();
+        let mut closing = pin!(closer.closing());
         loop {
             while let Ok(Some(line)) = decoder.decode(&mut buffer) {
                 if !self.line(line).await {
@@ -211,12 +218,13 @@ impl Session {
                 input.read_buf(&mut buffer).await
             };
             let read = tokio::select! {
-                read = next => read,
-                () = self.closer.closing() => return,
-                () = self.shared.shutdown.cancelled() => {
-                    self.closer.close(CloseReason::Shutdown);
+                biased;
+                () = &mut closing => {
+                    // Changes nothing where it is closed for another reason already.
+                    closer.close(CloseReason::Shutdown);
                     return;
                 }
+                read = next => read,
             };
             match read {
                 Ok(0) | Err(_) => break,

@@ -6,8 +6,11 @@ use crate::limits::WRITE_MAX_BYTES;
 use crate::model::Seq;
 use crate::store::Cursor;
 use crate::wire::{Batch, CloseReason, Outbox};
-use bytes::BytesMut;
+use bytes::{Buf, Bytes};
+use std::future::poll_fn;
 use std::io;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
@@ -41,20 +44,35 @@ pub async fn write(
 /// Sends bytes; false if the client took none of them for as long as `stalled`.
 async fn send(
     output: &mut (impl AsyncWrite + Unpin),
-    mut bytes: BytesMut,
+    mut bytes: Bytes,
     stalled: Duration,
 ) -> io::Result<bool> {
     while !bytes.is_empty() {
-        match tokio::time::timeout(stalled, output.write_buf(&mut bytes)).await {
-            Ok(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(result) => result?,
-            Err(_) => return Ok(false),
-        };
+        let write = poll_fn(|context| Pin::new(&mut *output).poll_write(context, &bytes));
+        match unless_stalled(write, stalled).await {
+            Some(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+            Some(written) => bytes.advance(written?),
+            None => return Ok(false),
+        }
     }
-    match tokio::time::timeout(stalled, output.flush()).await {
-        Ok(result) => result.map(|()| true),
-        Err(_) => Ok(false),
+    match unless_stalled(output.flush(), stalled).await {
+        Some(flushed) => flushed.map(|()| true),
+        None => Ok(false),
     }
+}
+
+/// What `work` gives, or nothing if it waits for longer than `stalled`. Most of it never waits, and then needs no timer.
+async fn unless_stalled<T>(work: impl Future<Output = T>, stalled: Duration) -> Option<T> {
+    let mut work = pin!(work);
+    let mut timer = None;
+    poll_fn(|context| {
+        if let Poll::Ready(done) = work.as_mut().poll(context) {
+            return Poll::Ready(Some(done));
+        }
+        let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(stalled)));
+        timer.as_mut().poll(context).map(|()| None)
+    })
+    .await
 }
 
 /// Hands the next stored events of a stream that is behind to the hub, which knows which of them it may see.

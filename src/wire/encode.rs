@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::model::{EventType, Id, Seq, Subclass, UserId};
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -11,26 +11,20 @@ use serde_json::value::RawValue;
 /// `data` is JSON already; `tid` is echoed as it was written.
 #[must_use]
 pub fn reply_line(answer: &Result<Bytes, Error>, tid: Option<&[u8]>) -> Bytes {
-    const AROUND_BYTES: usize = 48;
-    let tid_bytes = tid.map_or(0, <[u8]>::len);
-    let mut line = BytesMut::new();
-    match answer {
-        Ok(data) => {
-            line.reserve(data.len() + tid_bytes + AROUND_BYTES);
-            line.put_slice(br#"{"result":"ok","data":"#);
-            line.put_slice(data);
-        }
+    let refusal;
+    let (start, data): (&[u8], &[u8]) = match answer {
+        Ok(data) => (br#"{"result":"ok","data":"#, data),
         Err(error) => {
-            line.put_slice(br#"{"result":"error","data":"#);
-            line.put_slice(&json(error));
+            refusal = json(error);
+            (br#"{"result":"error","data":"#, &refusal)
         }
-    }
-    if let Some(tid) = tid {
-        line.put_slice(br#","tid":"#);
-        line.put_slice(tid);
-    }
-    line.put_slice(b"}\n");
-    line.freeze()
+    };
+    let (before_tid, tid): (&[u8], &[u8]) = match tid {
+        Some(tid) => (br#","tid":"#, tid),
+        None => (b"", b""),
+    };
+    // A vector without room to spare becomes shared bytes as it is.
+    Bytes::from([start, data, before_tid, tid, b"}\n"].concat())
 }
 
 /// The `data` of an answer, as JSON; a failure inside is logged.

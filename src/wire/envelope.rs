@@ -120,15 +120,48 @@ pub fn parse_object(json: &str) -> Result<Option<Object<'_>>, serde_json::Error>
     })
 }
 
+/// A request of the usual kind. Whatever else a line is, serde refuses it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Usual<'a> {
+    class: &'a str,
+    subclass: &'a str,
+    cmd: &'a str,
+    #[serde(borrow, default, deserialize_with = "written")]
+    data: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "written")]
+    tid: Option<&'a RawValue>,
+}
+
+/// A value that is there, `null` included.
+fn written<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    Deserialize::deserialize(deserializer).map(Some)
+}
+
 /// Takes a line apart, checking in the order of protocol.md, 2 up to the wrong types of `subclass` and `cmd`.
 pub fn parse_envelope(line: &[u8]) -> Result<Envelope<'_>, EnvelopeError<'_>> {
-    let bare = |error| EnvelopeError { error, tid: None };
     let text = str::from_utf8(line).map_err(|error| {
-        bare(bad_json(&format!(
-            "not UTF-8 at byte {}",
-            error.valid_up_to() + 1
-        )))
+        let what = format!("not UTF-8 at byte {}", error.valid_up_to() + 1);
+        EnvelopeError {
+            error: bad_json(&what),
+            tid: None,
+        }
     })?;
+    match serde_json::from_str::<Usual<'_>>(text) {
+        Ok(usual) if usual.class == "chat" && usual.tid.is_none_or(is_plain_tid) => Ok(Envelope {
+            subclass: Cow::Borrowed(usual.subclass),
+            cmd: Cow::Borrowed(usual.cmd),
+            data: usual.data,
+            tid: usual.tid,
+        }),
+        _ => check_envelope(text),
+    }
+}
+
+/// Takes a line apart entry by entry: what is unusual is either written with escapes, or refused for the first of the
+/// reasons there are.
+fn check_envelope(text: &str) -> Result<Envelope<'_>, EnvelopeError<'_>> {
+    let bare = |error| EnvelopeError { error, tid: None };
     let object = parse_object(text)
         .map_err(|error| bare(bad_json(&describe(&error))))?
         .ok_or_else(|| {
@@ -189,6 +222,11 @@ pub fn parse_envelope(line: &[u8]) -> Result<Envelope<'_>, EnvelopeError<'_>> {
         data: object.get("data"),
         tid,
     })
+}
+
+/// Whether it is a number, or a string that cannot be wrong.
+fn is_plain_tid(raw: &RawValue) -> bool {
+    is_tid(raw) && memchr::memchr(b'\\', raw.get().as_bytes()).is_none()
 }
 
 fn is_tid(raw: &RawValue) -> bool {
@@ -270,6 +308,46 @@ mod tests {
         );
         assert_eq!(envelope.tid.unwrap().get(), "1.50");
         assert_eq!(envelope.data.unwrap().get(), r#"{"a": [1]}"#);
+    }
+
+    #[test]
+    fn usual_requests_are_read_as_unusual_ones_are() {
+        let values = [
+            "\"chat\"",
+            "\"user\"",
+            "\"\\u0063hat\"",
+            "1",
+            "null",
+            "{}",
+            "[1]",
+            "\"\\ud800\"",
+            "",
+        ];
+        let names = ["class", "subclass", "cmd", "data", "tid", "x", "\\u0074id"];
+        let mut read = 0;
+        for &(name, value) in &names.map(|name| values.map(|value| (name, value))).concat() {
+            for left_out in ["", "class", "subclass", "cmd", "data", "tid"] {
+                let usual = [
+                    ("class", "\"chat\""),
+                    ("subclass", "\"user\""),
+                    ("cmd", "\"get\""),
+                    ("data", "{\"a\":1}"),
+                    ("tid", "7"),
+                ];
+                let mut entries = Vec::from(usual);
+                entries.retain(|(name, _)| *name != left_out);
+                entries.push((name, value));
+                let entries: Vec<String> = entries
+                    .iter()
+                    .map(|(name, value)| format!("\"{name}\": {value}"))
+                    .collect();
+                let line = format!("{{{}}}", entries.join(","));
+                let (one, other) = (parse_envelope(line.as_bytes()), check_envelope(&line));
+                assert_eq!(format!("{one:?}"), format!("{other:?}"), "{line}");
+                read += usize::from(one.is_ok());
+            }
+        }
+        assert!(read > 20, "{read}");
     }
 
     #[test]

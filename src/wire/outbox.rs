@@ -53,6 +53,15 @@ enum Entry {
     Line(Bytes),
 }
 
+impl Entry {
+    fn line(self) -> Option<Bytes> {
+        match self {
+            Self::Waiting => None,
+            Self::Line(line) => Some(line),
+        }
+    }
+}
+
 /// How the connection receives events.
 #[derive(Debug)]
 enum Stream {
@@ -81,7 +90,7 @@ pub struct Offered {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Batch {
     /// Write these bytes, then call [`Outbox::wrote`].
-    Write(BytesMut),
+    Write(Bytes),
     /// Fetch stored events from this number on, then call [`Outbox::caught_up_to`].
     CatchUp(Seq),
     /// Close the connection: all is written, and the server ends it.
@@ -250,14 +259,20 @@ impl Outbox {
             count += 1;
         }
         if count > 0 {
-            let mut bytes = BytesMut::with_capacity(size);
-            for entry in state.queue.drain(..count) {
-                if let Entry::Line(line) = entry {
-                    bytes.extend_from_slice(&line);
-                }
-            }
             state.first += count as u64;
             state.pending_bytes -= count * ENTRY_BYTES;
+            let mut lines = state.queue.drain(..count).filter_map(Entry::line);
+            let bytes = match (count, lines.next()) {
+                // One line is written as it stands, by however many connections share it.
+                (1, Some(line)) => line,
+                (_, first) => {
+                    let mut bytes = BytesMut::with_capacity(size);
+                    for line in first.into_iter().chain(lines) {
+                        bytes.extend_from_slice(&line);
+                    }
+                    bytes.freeze()
+                }
+            };
             return Some(Batch::Write(bytes));
         }
         if !state.queue.is_empty() {
