@@ -13,6 +13,7 @@ use crate::wire::{Outbox, gap_line, position_line};
 use bytes::Bytes;
 use rustc_hash::{FxHashMap, FxHashSet};
 use sight::Sights;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The number of a connection in this process.
@@ -47,6 +48,7 @@ pub enum Begin {
 #[derive(Debug, Default)]
 pub struct Hub {
     state: Mutex<State>,
+    rights_changes: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -117,7 +119,15 @@ impl Hub {
                 newest,
                 ..State::default()
             }),
+            rights_changes: AtomicU64::new(0),
         }
+    }
+
+    /// Counts the events that may have changed who may see what. What was found out before stays true while it stays
+    /// the same: a change is counted before it is acknowledged.
+    #[must_use]
+    pub fn rights_changes(&self) -> u64 {
+        self.rights_changes.load(Ordering::Acquire)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -132,6 +142,9 @@ impl Hub {
 
     /// Gives events to those who subscribed to them and may see them.
     pub fn publish(&self, events: &[Event], now_ms: u64) {
+        if events.iter().any(|event| !event.kind.is_of_message()) {
+            self.rights_changes.fetch_add(1, Ordering::Release);
+        }
         let mut awake = Vec::new();
         let mut state = self.lock();
         let State {

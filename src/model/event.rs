@@ -102,6 +102,15 @@ impl EventType {
         }
     }
 
+    /// Whether it is about a message: such an event changes nothing in who may see what.
+    #[must_use]
+    pub const fn is_of_message(self) -> bool {
+        matches!(
+            self,
+            Self::CreatedMessage | Self::UpdatedMessage | Self::DeletedMessage
+        )
+    }
+
     /// Whether an application's own events may not use this type.
     #[must_use]
     pub fn is_reserved(text: &str) -> bool {

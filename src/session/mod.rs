@@ -16,7 +16,7 @@ use crate::counters::Counters;
 use crate::error::{Code, Error};
 use crate::hub::Hub;
 use crate::limits::{CLOSE_GRACE_MS, IN_FLIGHT_MAX_REQUESTS, Limits, SHUTDOWN_FLUSH_SECONDS};
-use crate::model::Clock;
+use crate::model::{Clock, ConversationId};
 use crate::registry::{Access, Closer, Registry, Ticket};
 use crate::store::{Principal, Store};
 use crate::throttle::{ConnectionRate, FailedLogins, Rates};
@@ -93,6 +93,7 @@ where
         closer: closer.clone(),
         login_by,
         paused_until: None,
+        reached: None,
     };
     let reading = async {
         session.read(&mut input).await;
@@ -187,6 +188,17 @@ struct Session {
     login_by: watch::Sender<Option<Instant>>,
     /// Nothing is read before: requests came too fast.
     paused_until: Option<Instant>,
+    /// Where its last event of its own went.
+    reached: Option<Reached>,
+}
+
+/// A conversation that could be seen.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Reached {
+    conversation: ConversationId,
+    by: Principal,
+    /// [`Hub::rights_changes`] before it was looked up.
+    rights_changes: u64,
 }
 
 impl Session {

@@ -1,6 +1,6 @@
 //! What is done with a request: who may use its command, then the step that the command asks for.
 
-use super::{Session, Shared, rate_limited};
+use super::{Reached, Session, Shared, rate_limited};
 use crate::audit::Record;
 use crate::auth::{HashError, Queue};
 use crate::command::{self, Access, Action, Context, Row, ServerInfo, Step, Subscribe};
@@ -268,23 +268,44 @@ impl Session {
     }
 
     async fn send(
-        &self,
+        &mut self,
         kind: &CustomType,
-        conversation: Given<ConversationId>,
+        given: Given<ConversationId>,
         body: Option<&RawValue>,
     ) -> Result<Bytes, Error> {
-        let reachable = self.query(Query::Reachable(conversation)).await;
-        match reachable {
-            Ok(Answer::Reachable(object)) => {
-                let now_ms = self.shared.clock.now_ms();
-                let line = ephemeral_line(kind.as_str(), object, body, now_ms, self.user());
-                self.shared.hub.send(kind.as_str(), object, &line);
-                Ok(empty())
+        let object = match self.reach(given).await {
+            Err(error) if error.field_name().is_some() => return Err(error.field("obj_id")),
+            found => found?.0,
+        };
+        let now_ms = self.shared.clock.now_ms();
+        let line = ephemeral_line(kind.as_str(), object, body, now_ms, self.user());
+        self.shared.hub.send(kind.as_str(), object, &line);
+        Ok(empty())
+    }
+
+    /// The conversation that an event goes to, if it may be seen. Events of its own come in rows to the same one: it is
+    /// looked up again only when that may have changed, so that those sent together go out together.
+    async fn reach(&mut self, given: Given<ConversationId>) -> Result<ConversationId, Error> {
+        let rights_changes = self.shared.hub.rights_changes();
+        if let Some(conversation) = given.id() {
+            let reached = Reached {
+                conversation,
+                by: self.by,
+                rights_changes,
+            };
+            if self.reached == Some(reached) && !self.closer.session().is_set() {
+                return Ok(conversation);
             }
-            Ok(other) => Ok(other.into_data()),
-            Err(error) if error.field_name().is_some() => Err(error.field("obj_id")),
-            Err(error) => Err(error),
         }
+        let Answer::Reachable(conversation) = self.query(Query::Reachable(given)).await? else {
+            return Err(Error::internal());
+        };
+        self.reached = Some(Reached {
+            conversation,
+            by: self.by,
+            rights_changes,
+        });
+        Ok(conversation)
     }
 
     async fn subscribe(&self, asked: Subscribe) -> Result<Bytes, Error> {

@@ -73,7 +73,7 @@ pub fn answer(
             json(&search::run(&reader, search)?)
         }
         Query::Reachable(given) => Ok(Answer::Reachable(
-            rules::visible_conversation(state, rights, given)?.0.0,
+            rules::visible_conversation(state, rights, given)?.0,
         )),
         Query::Counts => {
             let Head {

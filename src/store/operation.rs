@@ -265,7 +265,7 @@ pub enum Answer {
     /// How much there is; nothing is said of it to those who may not know.
     Counts(Option<Counts>),
     /// A conversation that exists and may be seen.
-    Reachable(Id),
+    Reachable(ConversationId),
     /// Whether everything is allowed.
     Power(bool),
     /// Whose login it is; none if no user has it.

@@ -326,3 +326,34 @@ fn a_position_is_all_that_an_outsider_is_told() {
     assert_eq!(position, expected);
     client.no_more_events();
 }
+
+#[test]
+fn every_event_of_ones_own_goes_only_where_one_may_still_see() {
+    let data_dir = TempDir::new().unwrap();
+    let mut two = Two::new(&data_dir);
+    let (ann, conversation) = (two.ann.clone(), two.conversation.clone());
+    let mut of_ann = two.daemon.user("ann@example.org");
+    let mut send = move || {
+        let typing = json!({"type": "typing", "obj_id": conversation});
+        let answer = of_ann.call("event", "send", typing);
+        answer["data"]["code"].as_str().unwrap_or("ok").to_owned()
+    };
+    assert_eq!(send(), "conversation_not_found");
+    for _ in 0..3 {
+        two.change("add_members", &ann);
+        assert_eq!([send(), send()], ["ok", "ok"]);
+        // What changes nobody's rights, and what does.
+        two.stir();
+        assert_eq!(send(), "ok");
+        two.change("remove_members", &ann);
+        assert_eq!(
+            [send(), send()],
+            ["conversation_not_found", "conversation_not_found"]
+        );
+    }
+    two.change("add_members", &ann);
+    assert_eq!(send(), "ok");
+    let conversation = json!({"conversation_id": two.conversation});
+    two.of_ben.ok("conversation", "delete", conversation);
+    assert_eq!(send(), "conversation_not_found");
+}
