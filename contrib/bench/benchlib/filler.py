@@ -37,8 +37,8 @@ class Room:
         self.count = 0
 
     def fill(self, count, seconds=None):
-        """Sends messages until there are `count`, or for a time; gives how many were stored a second."""
-        missing, awaited = count - self.count, 0
+        """Sends messages until there are `count` at least, or for a time; gives how many were stored a second."""
+        missing, awaited = max(0, count - self.count), 0
         deadline = None if seconds is None else time.monotonic() + seconds
         with selectors.DefaultSelector() as selector:
             streams = []
