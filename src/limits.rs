@@ -52,6 +52,8 @@ pub const MESSAGE_CEILING_BYTES: usize = 96 * 1024;
 /// The largest `max_line_bytes` that may be configured.
 pub const LINE_CEILING_BYTES: usize = 16 * 1024 * 1024;
 
+/// Deliveries of a connection's own events after which the other connections of its thread have their turn.
+pub const TURN_MAX_DELIVERIES: usize = 32_768;
 /// Operations that the store decides, writes and syncs together.
 pub const ROUND_MAX_OPERATIONS: usize = 512;
 /// Bytes of changes after which a round is closed early.

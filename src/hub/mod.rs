@@ -179,8 +179,9 @@ impl Hub {
         }
     }
 
-    /// Gives an event that is stored nowhere to those who subscribed to it and may see it.
-    pub fn send(&self, kind: &str, object: Id, line: &Bytes) {
+    /// Gives an event that is stored nowhere to those who subscribed to it and may see it. Gives how many those are.
+    pub fn send(&self, kind: &str, object: Id, line: &Bytes) -> usize {
+        let mut count = 0;
         let state = self.lock();
         let matter = Matter {
             private: true,
@@ -196,8 +197,10 @@ impl Hub {
                     .match_ephemeral(kind, text.as_str())
             {
                 subscriber.outbox.offer_ephemeral(line);
+                count += 1;
             }
         }
+        count
     }
 
     /// Begins to follow what a user may see, for one of its connections that is going to subscribe. True if

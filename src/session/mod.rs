@@ -94,6 +94,7 @@ where
         login_by,
         paused_until: None,
         reached: None,
+        given_out: 0,
     };
     let reading = async {
         session.read(&mut input).await;
@@ -190,6 +191,8 @@ struct Session {
     paused_until: Option<Instant>,
     /// Where its last event of its own went.
     reached: Option<Reached>,
+    /// Deliveries of events of its own since others had their turn.
+    given_out: usize,
 }
 
 /// A conversation that could be seen.

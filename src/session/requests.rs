@@ -7,6 +7,7 @@ use crate::command::{self, Access, Action, Context, Row, ServerInfo, Step, Subsc
 use crate::config::Registration;
 use crate::error::{Code, Error};
 use crate::hub::{Begin, Subscription, Wish};
+use crate::limits::TURN_MAX_DELIVERIES;
 use crate::model::{ConversationId, CustomType, Given, Id, Password, PasswordHash, UserId};
 use crate::registry;
 use crate::store::{Answer, Operation, Outcome, Principal, Query, not_logged_in};
@@ -279,7 +280,11 @@ impl Session {
         };
         let now_ms = self.shared.clock.now_ms();
         let line = ephemeral_line(kind.as_str(), object, body, now_ms, self.user());
-        self.shared.hub.send(kind.as_str(), object, &line);
+        self.given_out += self.shared.hub.send(kind.as_str(), object, &line);
+        if self.given_out > TURN_MAX_DELIVERIES {
+            self.given_out = 0;
+            tokio::task::yield_now().await;
+        }
         Ok(empty())
     }
 
