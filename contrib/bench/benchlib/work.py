@@ -150,7 +150,8 @@ def pgbench(server, options, script, clients):
     times = []
     for part in server.directory.glob("transactions.*"):
         times += [int(line.split()[2]) for line in part.read_text().splitlines()]
-    return float(rate.group(1)), int(made.group(1)), latencies(times), printed
+    # Where its script stood says nothing.
+    return float(rate.group(1)), int(made.group(1)), latencies(times), printed.replace(f"{server.directory}/", "")
 
 
 def latencies(micros):
