@@ -347,12 +347,8 @@ impl Hub {
                 subscriber.outbox.push(event.line.clone());
             }
         }
-        if subscriber.outbox.caught_up_to(reached)
-            && let Some(position) = &mut subscriber.position
-            && position.told < reached
-        {
-            subscriber.outbox.push(position_line(reached, now_ms));
-            subscriber.told(reached, now_ms);
+        if subscriber.outbox.caught_up_to(reached) {
+            subscriber.tell_position(reached, now_ms);
         }
     }
 
@@ -362,12 +358,10 @@ impl Hub {
         let newest = state.newest;
         for subscriber in state.subscribers.values_mut() {
             if let Some(position) = &subscriber.position
-                && position.told < newest
                 && now_ms.saturating_sub(position.at_ms) >= POSITION_EVERY_MS
                 && subscriber.outbox.is_live()
             {
-                subscriber.outbox.push(position_line(newest, now_ms));
-                subscriber.told(newest, now_ms);
+                subscriber.tell_position(newest, now_ms);
             }
         }
     }
@@ -377,6 +371,18 @@ impl Subscriber {
     fn wants(&self, event: &Event) -> bool {
         self.subscriptions
             .match_event(event.subclass, event.kind, event.object)
+    }
+
+    /// Sends its position, if it asked for positions and does not know this one.
+    fn tell_position(&mut self, seq: Seq, now_ms: u64) {
+        if self
+            .position
+            .as_ref()
+            .is_some_and(|position| position.told < seq)
+        {
+            self.outbox.push(position_line(seq, now_ms));
+            self.told(seq, now_ms);
+        }
     }
 
     fn told(&mut self, seq: Seq, now_ms: u64) {

@@ -291,25 +291,24 @@ impl Session {
     /// The conversation that an event goes to, if it may be seen. Events of its own come in rows to the same one: it is
     /// looked up again only when that may have changed, so that those sent together go out together.
     async fn reach(&mut self, given: Given<ConversationId>) -> Result<ConversationId, Error> {
-        let rights_changes = self.shared.hub.rights_changes();
-        if let Some(conversation) = given.id() {
-            let reached = Reached {
+        let (by, rights_changes) = (self.by, self.shared.hub.rights_changes());
+        let reached = |conversation| {
+            Some(Reached {
                 conversation,
-                by: self.by,
+                by,
                 rights_changes,
-            };
-            if self.reached == Some(reached) && !self.closer.session().is_set() {
-                return Ok(conversation);
-            }
+            })
+        };
+        if let Some(conversation) = given.id()
+            && self.reached == reached(conversation)
+            && !self.closer.session().is_set()
+        {
+            return Ok(conversation);
         }
         let Answer::Reachable(conversation) = self.query(Query::Reachable(given)).await? else {
             return Err(Error::internal());
         };
-        self.reached = Some(Reached {
-            conversation,
-            by: self.by,
-            rights_changes,
-        });
+        self.reached = reached(conversation);
         Ok(conversation)
     }
 
