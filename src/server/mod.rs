@@ -11,7 +11,7 @@ use crate::limits::{Limits, SHUTDOWN_GRACE_SECONDS};
 use crate::model::{Clock, Event};
 use crate::registry::{Access, Registry};
 use crate::session::Shared;
-use crate::store::{self, OpenError, Settings};
+use crate::store::{self, OnCommit, OpenError, Settings, Store};
 use crate::throttle::{FailedLogins, Rates};
 use crate::tls::Tls;
 use listener::Listener;
@@ -68,47 +68,15 @@ impl Server {
             let bound = Listener::bind(listen).await;
             listeners.push(bound.map_err(StartError::Listen)?);
         }
-        let settings = Settings {
-            keep_ms: config.keep_ms,
-            search_time: Duration::from_secs(limits.search_seconds),
-            max_message_bytes: limits.max_message_bytes,
-            clock: clock.clone(),
-        };
-        // The store reports to the hub, and the hub begins at the store's newest event.
-        let hub: Arc<OnceLock<Arc<Hub>>> = Arc::default();
-        let (reported, time) = (Arc::clone(&hub), clock.clone());
-        let on_commit = Box::new(move |events: &[Event]| {
-            if let Some(hub) = reported.get() {
-                hub.publish(events, time.now_ms());
-            }
-        });
         let data_dir = config.data_dir.clone();
-        let opened = tokio::task::spawn_blocking(move || {
-            store::open_embedded(&data_dir, settings, on_commit)
-        })
-        .await;
-        let store = opened
+        let open = move |settings, on_commit| store::open_embedded(&data_dir, settings, on_commit);
+        let config = config.clone();
+        let opened = tokio::task::spawn_blocking(move || share(&config, limits, clock, open)).await;
+        let shared = opened
             .map_err(|error| {
                 StartError::Store(OpenError(format!("opening the store failed: {error}")))
             })?
             .map_err(StartError::Store)?;
-        let hub = Arc::clone(hub.get_or_init(|| Arc::new(Hub::new(store.newest()))));
-        let security = &config.security;
-        let shared = Arc::new(Shared {
-            store,
-            hub,
-            registry: Arc::new(Registry::new(limits.clone())),
-            hasher: Hasher::new(security.bcrypt_cost),
-            failed_logins: FailedLogins::new(security.failed_logins_per_minute),
-            rates: Arc::new(Rates::new(&limits)),
-            limits,
-            registration: security.registration,
-            login_time: Duration::from_secs(security.login_seconds),
-            counters: Counters::default(),
-            clock,
-            started: Instant::now(),
-            shutdown: CancellationToken::new(),
-        });
         Ok(Self { shared, listeners })
     }
 
@@ -162,6 +130,47 @@ impl Server {
             tracing::warn!("stopped without closing the store");
         }
     }
+}
+
+/// What all connections share, over the store that `open` opens: the daemon's own, or one in memory to try the protocol on.
+pub fn share(
+    config: &Config,
+    limits: Limits,
+    clock: Clock,
+    open: impl FnOnce(Settings, OnCommit) -> Result<Store, OpenError>,
+) -> Result<Arc<Shared>, OpenError> {
+    let settings = Settings {
+        keep_ms: config.keep_ms,
+        search_time: Duration::from_secs(limits.search_seconds),
+        max_message_bytes: limits.max_message_bytes,
+        clock: clock.clone(),
+    };
+    // The store reports to the hub, and the hub begins at the store's newest event.
+    let hub: Arc<OnceLock<Arc<Hub>>> = Arc::default();
+    let (reported, time) = (Arc::clone(&hub), clock.clone());
+    let on_commit = Box::new(move |events: &[Event]| {
+        if let Some(hub) = reported.get() {
+            hub.publish(events, time.now_ms());
+        }
+    });
+    let store = open(settings, on_commit)?;
+    let hub = Arc::clone(hub.get_or_init(|| Arc::new(Hub::new(store.newest()))));
+    let security = &config.security;
+    Ok(Arc::new(Shared {
+        store,
+        hub,
+        registry: Arc::new(Registry::new(limits.clone())),
+        hasher: Hasher::new(security.bcrypt_cost),
+        failed_logins: FailedLogins::new(security.failed_logins_per_minute),
+        rates: Arc::new(Rates::new(&limits)),
+        limits,
+        registration: security.registration,
+        login_time: Duration::from_secs(security.login_seconds),
+        counters: Counters::default(),
+        clock,
+        started: Instant::now(),
+        shutdown: CancellationToken::new(),
+    }))
 }
 
 /// What is to be done every second: positions, and telling of refusals without a line for each.
