@@ -12,21 +12,27 @@
 use crate::error::Error;
 use crate::model::{Event, Id, IdMaker, Seq};
 use crate::store::actor::{Backend, CommitError};
+use crate::store::data_dir::{Directory, Lock, Residence};
 use crate::store::journal::{AppendError, Damage, JournalReader, JournalWriter, Place, Record};
 use crate::store::room::Room;
 use crate::store::rows::{self, FORMAT_VERSION, Head};
 use crate::store::state::State;
 use crate::store::txn::Round;
 use crate::store::{OnCommit, OpenError, Settings, Store, keys};
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::fmt::Write;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::panic::AssertUnwindSafe;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+/// The directory of the journal.
+const JOURNAL: &str = "journal";
+/// The directory of the state.
+const STATE: &str = "state";
 /// Bytes of sled's cache.
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// Milliseconds between sled's own flushes: they only shorten the replay after a crash.
@@ -47,14 +53,14 @@ pub fn open(data_dir: &Path, settings: Settings, on_commit: OnCommit) -> Result<
 }
 
 struct Embedded {
-    directory: PathBuf,
+    directory: Arc<Directory>,
     /// There until the store is dropped.
     database: Option<sled::Db>,
     reader: Arc<JournalReader>,
     writer: Mutex<JournalWriter>,
     failed: AtomicBool,
     room: Room,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Embedded {
@@ -63,40 +69,42 @@ impl Embedded {
             let text = format!("{what} {}", path.display());
             move |error: io::Error| OpenError(format!("{text}: {error}"))
         };
-        let journal_dir = data_dir.join("journal");
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&journal_dir)
-            .map_err(at("cannot make the data directory", &journal_dir))?;
-        let lock = lock(data_dir)?;
-        let state_dir = data_dir.join("state");
+        let cannot_open = at("cannot make the data directory", data_dir);
+        let directory = Arc::new(Directory::make(data_dir).map_err(cannot_open)?);
+        let lock = Lock::take(&directory).map_err(OpenError)?;
+        let journal_dir = directory.join(JOURNAL);
+        let state_dir = data_dir.join(STATE);
         let segment_bytes = (settings.max_message_bytes * SEGMENT_ROWS)
             .next_power_of_two()
             .clamp(SEGMENT_BYTES.0, SEGMENT_BYTES.1);
-        let room = Room::open(data_dir, &state_dir, segment_bytes);
-        if let Err(why) = trust(data_dir, &state_dir) {
-            discard(&state_dir, &why)?;
+        let room = Room::open(Arc::clone(&directory), segment_bytes);
+        if let Err(why) = trust(&directory) {
+            discard(&directory, &why)?;
         }
-        let running = Residence::here(data_dir).map_err(at("cannot read", data_dir))?;
-        if fs::read_to_string(data_dir.join("running")).ok().as_ref() != Some(&running.text()) {
-            write_synced(data_dir, "running", &running.text())
+        let running = Residence::of(&directory).map_err(at("cannot read", data_dir))?;
+        if directory.read("running").ok().as_ref() != Some(&running.text()) {
+            directory
+                .write_synced("running", &running.text())
                 .map_err(at("cannot write to", data_dir))?;
         }
-        let _ = fs::remove_file(data_dir.join("stopped"));
-        sync_directory(data_dir).map_err(at("cannot sync", data_dir))?;
+        let _ = directory.remove("stopped");
+        directory.sync().map_err(at("cannot sync", data_dir))?;
 
         let (database, applied) = match open_state(&state_dir, segment_bytes) {
             Ok(opened) => opened,
             Err(why) => {
-                discard(&state_dir, &why)?;
+                discard(&directory, &why)?;
                 open_state(&state_dir, segment_bytes).map_err(OpenError)?
             }
         };
         let epoch = IdMaker::default().next(settings.clock.now_ms());
+        let journal = || {
+            let opened = directory.make_in(JOURNAL);
+            opened.map_err(at("cannot open", &journal_dir))
+        };
         let damaged = |damage: Damage| OpenError(damage.0);
         let mut database = database;
-        let mut reader = replay(&database, &journal_dir, applied, epoch).map_err(damaged)?;
+        let mut reader = replay(&database, journal()?, applied, epoch).map_err(damaged)?;
         if reader.end().next_record <= applied {
             drop(database);
             if reader.end().segment.is_none() {
@@ -106,15 +114,15 @@ impl Embedded {
                     state_dir.display()
                 )));
             }
-            discard(&state_dir, "it is ahead of the journal")?;
+            discard(&directory, "it is ahead of the journal")?;
             (database, _) = open_state(&state_dir, segment_bytes).map_err(OpenError)?;
-            reader = replay(&database, &journal_dir, 0, epoch).map_err(damaged)?;
+            reader = replay(&database, journal()?, 0, epoch).map_err(damaged)?;
         }
         let reader = Arc::new(reader);
         let writer = JournalWriter::open(Arc::clone(&reader), settings.clock.now_ms())
             .map_err(at("cannot write the journal in", &journal_dir))?;
         Ok(Self {
-            directory: data_dir.to_owned(),
+            directory,
             database: Some(database),
             reader,
             writer: Mutex::new(writer),
@@ -150,7 +158,7 @@ impl Backend for Embedded {
         if let Err(error) = apply(database, &round.changes) {
             // The round is in the journal, so it counts; but this process can no longer show it to anyone.
             tracing::error!(%error, "the state cannot be written; start chatd again, and it is built anew");
-            let _ = fs::remove_file(self.directory.join("running"));
+            let _ = self.directory.remove("running");
             return Err(self.give_up());
         }
         Ok(())
@@ -199,11 +207,12 @@ impl Drop for Embedded {
         if self.failed.load(Ordering::Relaxed) {
             return;
         }
-        let state_dir = self.directory.join("state");
-        let done = sync_files(&state_dir)
-            .and_then(|()| Files::of(&state_dir))
-            .and_then(|files| write_synced(&self.directory, "stopped", &files.0))
-            .and_then(|()| fs::remove_file(self.directory.join("running")));
+        let done = self
+            .directory
+            .open_in(STATE)
+            .and_then(|state| state.sync_files().and_then(|()| Files::of(&state)))
+            .and_then(|files| self.directory.write_synced("stopped", &files.0))
+            .and_then(|()| self.directory.remove("running"));
         if let Err(error) = done {
             tracing::warn!(%error, "the clean stop could not be noted; the state is checked at the next start");
         }
@@ -237,7 +246,7 @@ fn apply(
 /// Applies what the journal has beyond record `applied`.
 fn replay(
     database: &sled::Db,
-    journal_dir: &Path,
+    journal: Directory,
     applied: u64,
     epoch: Id,
 ) -> Result<JournalReader, Damage> {
@@ -246,7 +255,7 @@ fn replay(
     let mut told = began;
     let mut count: u64 = 0;
     let mut pending = Vec::new();
-    let reader = JournalReader::open(journal_dir, applied + 1, epoch, |record: Record| {
+    let reader = JournalReader::open(journal, applied + 1, epoch, |record: Record| {
         count += 1;
         pending.extend(record.changes);
         if pending.len() >= REPLAY_BATCH_CHANGES {
@@ -316,22 +325,24 @@ fn open_state(state_dir: &Path, segment_bytes: usize) -> Result<(sled::Db, u64),
 }
 
 /// Whether the state's files are as chatd left them; an error says why not.
-fn trust(data_dir: &Path, state_dir: &Path) -> Result<(), String> {
-    if !state_dir.exists() {
+fn trust(directory: &Directory) -> Result<(), String> {
+    let unreadable = |error: io::Error| error.to_string();
+    if !directory.has(STATE).map_err(unreadable)? {
         return Ok(());
     }
-    if let Ok(stopped) = fs::read_to_string(data_dir.join("stopped")) {
-        let files = Files::of(state_dir).map_err(|error| error.to_string())?;
+    if let Ok(stopped) = directory.read("stopped") {
+        let files = directory.open_in(STATE).and_then(|state| Files::of(&state));
+        let files = files.map_err(unreadable)?;
         return if files.0 == stopped {
             Ok(())
         } else {
             Err("its files were changed since the last stop".to_owned())
         };
     }
-    let Ok(running) = fs::read_to_string(data_dir.join("running")) else {
+    let Ok(running) = directory.read("running") else {
         return Err("nothing says how chatd left it".to_owned());
     };
-    let here = Residence::here(data_dir).map_err(|error| error.to_string())?;
+    let here = Residence::of(directory).map_err(unreadable)?;
     if running == here.text() {
         Ok(())
     } else {
@@ -339,117 +350,31 @@ fn trust(data_dir: &Path, state_dir: &Path) -> Result<(), String> {
     }
 }
 
-fn discard(state_dir: &Path, why: &str) -> Result<(), OpenError> {
-    tracing::warn!(path = %state_dir.display(), why, "the state is thrown away and built again from the journal");
-    match fs::remove_dir_all(state_dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(OpenError(format!(
-            "cannot remove {}: {error}",
-            state_dir.display()
-        ))),
-        _ => Ok(()),
-    }
-}
-
-/// Where unsynced writes live: this boot of the machine, and this mount of the disk. When either is another one, they
-/// may be lost.
-struct Residence {
-    boot: String,
-    mount: u64,
-}
-
-impl Residence {
-    fn here(directory: &Path) -> io::Result<Self> {
-        // From linux/stat.h; a kernel before 6.8 does not know it and leaves the id that may come again.
-        const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")
-            .unwrap_or_default()
-            .trim()
-            .to_owned();
-        let wanted = rustix::fs::StatxFlags::from_bits_retain(STATX_MNT_ID_UNIQUE);
-        let found = rustix::fs::statx(
-            rustix::fs::CWD,
-            directory,
-            rustix::fs::AtFlags::empty(),
-            wanted,
-        )?;
-        Ok(Self {
-            boot,
-            mount: found.stx_mnt_id,
-        })
-    }
-
-    fn text(&self) -> String {
-        format!("boot {}\nmount {}\n", self.boot, self.mount)
-    }
+fn discard(directory: &Directory, why: &str) -> Result<(), OpenError> {
+    let path = directory.join(STATE);
+    tracing::warn!(path = %path.display(), why, "the state is thrown away and built again from the journal");
+    let removed = directory.remove_tree(STATE);
+    removed.map_err(|error| OpenError(format!("cannot remove {}: {error}", path.display())))
 }
 
 /// The files of a directory with their sizes and times of change.
 struct Files(String);
 
 impl Files {
-    fn of(directory: &Path) -> io::Result<Self> {
-        let mut lines = Vec::new();
-        for entry in fs::read_dir(directory)? {
-            let entry = entry?;
-            let about = entry.metadata()?;
+    fn of(directory: &Directory) -> io::Result<Self> {
+        let mut lines = String::new();
+        for name in directory.names()? {
+            let about = directory.open(&name)?.metadata()?;
             if about.is_file() {
-                let name = entry.file_name();
-                lines.push(format!(
-                    "{} {} {}.{}\n",
+                let (seconds, nanoseconds) = (about.mtime(), about.mtime_nsec());
+                let _ = writeln!(
+                    lines,
+                    "{} {} {seconds}.{nanoseconds}",
                     name.display(),
-                    about.len(),
-                    about.mtime(),
-                    about.mtime_nsec()
-                ));
+                    about.len()
+                );
             }
         }
-        lines.sort();
-        Ok(Self(lines.concat()))
-    }
-}
-
-fn sync_files(directory: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        if entry.metadata()?.is_file() {
-            File::open(entry.path())?.sync_all()?;
-        }
-    }
-    sync_directory(directory)
-}
-
-fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
-}
-
-/// Writes a small file so that it is there whole or not at all.
-fn write_synced(directory: &Path, name: &str, text: &str) -> io::Result<()> {
-    let new = directory.join(format!("{name}.new"));
-    let mut file = File::create(&new)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&new, directory.join(name))?;
-    sync_directory(directory)
-}
-
-fn lock(data_dir: &Path) -> Result<File, OpenError> {
-    let path = data_dir.join("lock");
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path);
-    let file =
-        file.map_err(|error| OpenError(format!("cannot open {}: {error}", path.display())))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(OpenError(format!(
-            "{} is in use by another chatd; stop that one, or give this one a data_dir of its own",
-            data_dir.display()
-        ))),
-        Err(fs::TryLockError::Error(error)) => Err(OpenError(format!(
-            "cannot lock {}: {error}",
-            path.display()
-        ))),
+        Ok(Self(lines))
     }
 }

@@ -8,6 +8,7 @@
 
 mod actor;
 mod answer;
+mod data_dir;
 mod embedded;
 mod journal;
 mod keys;

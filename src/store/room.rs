@@ -5,10 +5,10 @@
 //! allocated ahead of it.
 
 use crate::limits::{FREE_MIN_BYTES, RESERVE_BYTES};
+use crate::store::data_dir::Directory;
 use rustix::fs::{FallocateFlags, fallocate};
-use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The part of the state's size that the reserve has besides its smallest size: sled's snapshot takes about half of it.
@@ -16,27 +16,29 @@ const RESERVE_STATE_PART: u64 = 64;
 /// Segments of the state that are allocated ahead: more than sled has under way at a time.
 const SEGMENTS_AHEAD: u64 = 4;
 
+/// The file that sled grows.
+const STATE_FILE: &str = "state/db";
+/// The file that keeps room back.
+const RESERVE_FILE: &str = "reserve";
+
 /// The room of one store.
 pub struct Room {
-    data_dir: PathBuf,
-    /// The file that sled grows.
-    state: PathBuf,
+    data_dir: Arc<Directory>,
     ahead_bytes: u64,
     full: AtomicBool,
 }
 
 impl Room {
     /// Looks at the disk, and gives up the reserve if that is what it takes to start.
-    pub fn open(data_dir: &Path, state_dir: &Path, segment_bytes: usize) -> Self {
+    pub fn open(data_dir: Arc<Directory>, segment_bytes: usize) -> Self {
         let room = Self {
-            data_dir: data_dir.to_owned(),
-            state: state_dir.join("db"),
+            data_dir,
             ahead_bytes: segment_bytes as u64 * SEGMENTS_AHEAD,
             full: AtomicBool::new(false),
         };
         if room.free_bytes() >= FREE_MIN_BYTES {
             room.reserve();
-        } else if fs::remove_file(room.reserve_path()).is_ok() {
+        } else if room.data_dir.remove(RESERVE_FILE).is_ok() {
             tracing::warn!("the disk is full: the reserve file was given up to start");
         }
         room
@@ -66,52 +68,49 @@ impl Room {
 
     /// Keeps some room back while there is plenty.
     fn reserve(&self) {
-        let state_bytes = fs::metadata(&self.state).map_or(0, |about| about.len());
-        let wanted = RESERVE_BYTES + state_bytes / RESERVE_STATE_PART;
-        let path = self.reserve_path();
-        let has = fs::metadata(&path).map_or(0, |about| about.len());
-        if has >= wanted || self.free_bytes() < FREE_MIN_BYTES + 4 * wanted {
+        let bytes = |name| {
+            let about = self.data_dir.about(name);
+            about.map_or(0, |about| u64::try_from(about.st_size).unwrap_or(0))
+        };
+        let wanted = RESERVE_BYTES + bytes(STATE_FILE) / RESERVE_STATE_PART;
+        if bytes(RESERVE_FILE) >= wanted || self.free_bytes() < FREE_MIN_BYTES + 4 * wanted {
             return;
         }
-        let file = File::options().create(true).append(true).open(&path);
+        let file = self.data_dir.append_or_create(RESERVE_FILE);
         let made = file.and_then(|file| {
             fallocate(&file, FallocateFlags::empty(), 0, wanted).map_err(Into::into)
         });
         if let Err(error) = made {
             tracing::debug!(%error, "no reserve file could be made");
-            let _ = fs::remove_file(&path);
+            let _ = self.data_dir.remove(RESERVE_FILE);
         }
-    }
-
-    fn reserve_path(&self) -> PathBuf {
-        self.data_dir.join("reserve")
     }
 
     /// Allocates blocks beyond the end of sled's file, whose length stays what it is. Where the file system cannot,
     /// there is nothing but the free bytes that every round asks for.
     fn allocate_ahead(&self) {
-        let Ok(about) = fs::metadata(&self.state) else {
+        let Ok(file) = self.data_dir.append(STATE_FILE) else {
+            return;
+        };
+        let Ok(about) = file.metadata() else {
             return;
         };
         let allocated = about.blocks() * 512;
         if allocated >= about.len() + self.ahead_bytes / 2 {
             return;
         }
-        if let Ok(file) = File::options().append(true).open(&self.state) {
-            let ahead = fallocate(
-                &file,
-                FallocateFlags::KEEP_SIZE,
-                about.len(),
-                self.ahead_bytes,
-            );
-            if let Err(error) = ahead {
-                tracing::debug!(%error, "no room can be allocated ahead");
-            }
+        let ahead = fallocate(
+            &file,
+            FallocateFlags::KEEP_SIZE,
+            about.len(),
+            self.ahead_bytes,
+        );
+        if let Err(error) = ahead {
+            tracing::debug!(%error, "no room can be allocated ahead");
         }
     }
 
     fn free_bytes(&self) -> u64 {
-        rustix::fs::statvfs(&self.data_dir)
-            .map_or(u64::MAX, |about| about.f_bavail * about.f_frsize)
+        self.data_dir.free_bytes().unwrap_or(u64::MAX)
     }
 }

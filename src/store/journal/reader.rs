@@ -6,6 +6,7 @@ use super::format::{
 };
 use crate::limits::RECORD_MAX_BYTES;
 use crate::model::{Event, Id, Seq};
+use crate::store::data_dir::Directory;
 use bytes::Bytes;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -18,7 +19,7 @@ const BUFFER_BYTES: usize = 256 * 1024;
 /// The journal as it can be read: everything that is on stable storage, and no more.
 #[derive(Debug)]
 pub struct JournalReader {
-    directory: PathBuf,
+    directory: Directory,
     epoch: Id,
     state: Mutex<Extent>,
 }
@@ -64,9 +65,9 @@ impl From<io::Error> for Damage {
     }
 }
 
-/// The path of a segment.
-pub fn segment_path(directory: &Path, first_record: u64) -> PathBuf {
-    directory.join(format!("{first_record:020}.{ENDING}"))
+/// The name of a segment's file.
+pub fn segment_name(first_record: u64) -> String {
+    format!("{first_record:020}.{ENDING}")
 }
 
 impl JournalReader {
@@ -75,12 +76,12 @@ impl JournalReader {
     /// Every record from `from_record` on is checked and handed to `replay`; the last segment is always checked whole.
     /// What a crash left of a last record is cut off by the writer; a damaged record anywhere else is an error.
     pub fn open(
-        directory: &Path,
+        directory: Directory,
         from_record: u64,
         new_epoch: Id,
         mut replay: impl FnMut(Record) -> Result<(), Damage>,
     ) -> Result<Self, Damage> {
-        let segments = find_segments(directory)?;
+        let segments = find_segments(&directory)?;
         let mut extent = Extent {
             next_record: 1,
             ..Extent::default()
@@ -88,7 +89,8 @@ impl JournalReader {
         let epoch = segments.first().map_or(new_epoch, |header| header.epoch);
         for (index, header) in segments.iter().enumerate() {
             let last = index + 1 == segments.len();
-            let path = segment_path(directory, header.first_record);
+            let name = segment_name(header.first_record);
+            let path = directory.join(&name);
             if header.epoch != epoch {
                 return Err(Damage(format!(
                     "{} belongs to another journal",
@@ -100,7 +102,7 @@ impl JournalReader {
                 continue;
             }
             let mut expected = header.first_record;
-            let mut records = Records::open(&path, HEADER_BYTES as u64, u64::MAX)?;
+            let mut records = Records::open(&directory, &name, HEADER_BYTES as u64, u64::MAX)?;
             extent.seq = header.first_seq - 1;
             loop {
                 match records.next_payload()? {
@@ -163,7 +165,7 @@ impl JournalReader {
         }
         extent.segments = segments;
         Ok(Self {
-            directory: directory.to_owned(),
+            directory,
             epoch,
             state: Mutex::new(extent),
         })
@@ -171,7 +173,7 @@ impl JournalReader {
 
     /// Where the journal is.
     #[must_use]
-    pub fn directory(&self) -> &Path {
+    pub fn directory(&self) -> &Directory {
         &self.directory
     }
 
@@ -346,14 +348,15 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn open(&self, directory: &Path) -> Result<Option<Records>, Damage> {
+    fn open(&self, directory: &Directory) -> Result<Option<Records>, Damage> {
         if self.past_end || self.index >= self.extent.segments.len() {
             return Ok(None);
         }
         let last = self.index + 1 == self.extent.segments.len();
         let end = if last { self.extent.length } else { u64::MAX };
         Ok(Some(Records::open(
-            &segment_path(directory, self.segment),
+            directory,
+            &segment_name(self.segment),
             self.offset,
             end,
         )?))
@@ -396,14 +399,16 @@ struct Records {
 }
 
 impl Records {
-    fn open(path: &Path, offset: u64, end: u64) -> Result<Self, Damage> {
-        let file = File::open(path)
+    fn open(directory: &Directory, name: &str, offset: u64, end: u64) -> Result<Self, Damage> {
+        let path = directory.join(name);
+        let file = directory
+            .open(name)
             .map_err(|error| Damage(format!("{} cannot be read: {error}", path.display())))?;
         let end = end.min(file.metadata()?.len());
         let mut file = BufReader::with_capacity(BUFFER_BYTES, file);
         file.seek(SeekFrom::Start(offset))?;
         Ok(Self {
-            path: path.to_owned(),
+            path,
             file,
             offset,
             end,
@@ -500,34 +505,36 @@ fn split_frame(frame: [u8; FRAME_BYTES]) -> ([u8; 4], u32) {
     (four(length), u32::from_le_bytes(four(sum)))
 }
 
-fn find_segments(directory: &Path) -> Result<Vec<Header>, Damage> {
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(directory)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|ending| ending == ENDING) {
-            names.push(path);
-        }
-    }
-    names.sort();
+fn find_segments(directory: &Directory) -> Result<Vec<Header>, Damage> {
+    let mut names: Vec<String> = directory
+        .names()?
+        .into_iter()
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect();
+    names.retain(|name| {
+        Path::new(name)
+            .extension()
+            .is_some_and(|ending| ending == ENDING)
+    });
     let mut headers = Vec::new();
     let count = names.len();
-    for (index, path) in names.into_iter().enumerate() {
+    for (index, name) in names.into_iter().enumerate() {
         let mut bytes = Vec::new();
-        File::open(&path)?
-            .take(HEADER_BYTES as u64)
-            .read_to_end(&mut bytes)?;
+        let file = directory.open(&name)?;
+        let length = file.metadata()?.len();
+        file.take(HEADER_BYTES as u64).read_to_end(&mut bytes)?;
         match Header::decode(&bytes) {
-            Some(header) if segment_path(directory, header.first_record) == path => {
+            Some(header) if segment_name(header.first_record) == name => {
                 headers.push(header);
             }
             // A crash while the segment was begun: nothing was ever written behind the header.
-            _ if index + 1 == count && std::fs::metadata(&path)?.len() <= HEADER_BYTES as u64 => {
-                std::fs::remove_file(&path)?;
+            _ if index + 1 == count && length <= HEADER_BYTES as u64 => {
+                directory.remove(&name)?;
             }
             _ => {
                 return Err(Damage(format!(
                     "{} has a damaged header; restore it from a backup",
-                    path.display()
+                    directory.join(&name).display()
                 )));
             }
         }

@@ -1,13 +1,13 @@
 //! Appending to the journal. One writer, on the store's own thread.
 
 use super::format::{HEADER_BYTES, Header, encode_record};
-use super::reader::{JournalReader, segment_path};
+use super::reader::{JournalReader, segment_name};
 use crate::limits::SEGMENT_MAX_BYTES;
 use crate::model::{Id, Seq};
+use crate::store::data_dir::Directory;
 use crate::store::txn::Round;
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
 use std::sync::Arc;
 
 /// Bytes of the buffer that are kept after a large round.
@@ -41,8 +41,7 @@ impl JournalWriter {
         let epoch = reader.epoch();
         let end = reader.end();
         let (file, length) = if let Some(first_record) = end.segment {
-            let path = segment_path(reader.directory(), first_record);
-            let file = File::options().append(true).open(path)?;
+            let file = reader.directory().append(&segment_name(first_record))?;
             // A torn record, if there is one, is cut off before anything is written behind it.
             file.set_len(end.length)?;
             file.sync_all()?;
@@ -125,10 +124,10 @@ impl JournalWriter {
             }
             Err(error) => {
                 tracing::error!(%error, "a new journal segment cannot be begun");
-                let _ = std::fs::remove_file(segment_path(
-                    self.reader.directory(),
-                    header.first_record,
-                ));
+                let _ = self
+                    .reader
+                    .directory()
+                    .remove(segment_name(header.first_record));
                 if error.kind() == io::ErrorKind::StorageFull {
                     Err(AppendError::Full)
                 } else {
@@ -145,11 +144,10 @@ impl JournalWriter {
 }
 
 /// Makes a segment that is on stable storage, under its name, before it is used.
-fn begin_segment(directory: &Path, header: Header) -> io::Result<File> {
-    let path = segment_path(directory, header.first_record);
-    let mut file = File::options().append(true).create_new(true).open(path)?;
+fn begin_segment(directory: &Directory, header: Header) -> io::Result<File> {
+    let mut file = directory.create_new(&segment_name(header.first_record))?;
     file.write_all(&header.encode())?;
     file.sync_all()?;
-    File::open(directory)?.sync_all()?;
+    directory.sync()?;
     Ok(file)
 }

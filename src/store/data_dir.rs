@@ -1,0 +1,358 @@
+//! The data directory as the file system sees it: descriptors that stay with it whatever its path names later, its
+//! locks, small files that are there whole or not at all, and where its unsynced writes live.
+//!
+//! It must not know what the files mean.
+
+use rustix::fs::{
+    AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, Stat, StatxFlags, flock, fsync, mkdirat,
+    openat, renameat, statat, statx, unlinkat,
+};
+use rustix::io::Errno;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+/// Others on the machine neither read nor write what chatd makes.
+const FILE_MODE: Mode = Mode::from_raw_mode(0o600);
+const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o700);
+
+/// A directory that is held open. Names are looked up in the directory itself, so that they go on meaning the same files
+/// when its path is renamed, removed or replaced.
+#[derive(Debug)]
+pub struct Directory {
+    descriptor: OwnedFd,
+    path: PathBuf,
+}
+
+impl Directory {
+    /// Opens a directory, which is made with those above it if it is missing.
+    pub fn make(path: &Path) -> io::Result<Self> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(DIRECTORY_MODE.as_raw_mode())
+            .create(path)?;
+        Self::open_at(CWD, path, path.to_owned())
+    }
+
+    /// Opens a directory in this one, which is made if it is missing.
+    pub fn make_in(&self, name: &str) -> io::Result<Self> {
+        match mkdirat(&self.descriptor, name, DIRECTORY_MODE) {
+            Ok(()) => self.sync()?,
+            Err(Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.open_in(name)
+    }
+
+    /// Opens a directory in this one.
+    pub fn open_in(&self, name: impl AsRef<Path>) -> io::Result<Self> {
+        let name = name.as_ref();
+        Self::open_at(self.descriptor.as_fd(), name, self.join(name))
+    }
+
+    fn open_at(parent: BorrowedFd<'_>, name: &Path, path: PathBuf) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self {
+            descriptor: openat(parent, name, flags, Mode::empty())?,
+            path,
+        })
+    }
+
+    /// The path that it was opened by.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The path of something in it, for messages.
+    #[must_use]
+    pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Opens a file for reading.
+    pub fn open(&self, name: impl AsRef<Path>) -> io::Result<File> {
+        self.open_with(name, OFlags::RDONLY)
+    }
+
+    /// Opens a file that is there for appending.
+    pub fn append(&self, name: &str) -> io::Result<File> {
+        self.open_with(name, OFlags::WRONLY | OFlags::APPEND)
+    }
+
+    /// Makes a file that is not there yet, for appending.
+    pub fn create_new(&self, name: &str) -> io::Result<File> {
+        self.open_with(
+            name,
+            OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW,
+        )
+    }
+
+    /// Opens a file for appending, and makes it if it is missing.
+    pub fn append_or_create(&self, name: &str) -> io::Result<File> {
+        self.open_with(
+            name,
+            OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW,
+        )
+    }
+
+    fn open_with(&self, name: impl AsRef<Path>, flags: OFlags) -> io::Result<File> {
+        let file = openat(
+            &self.descriptor,
+            name.as_ref(),
+            flags | OFlags::CLOEXEC,
+            FILE_MODE,
+        )?;
+        Ok(file.into())
+    }
+
+    /// What a small file says.
+    pub fn read(&self, name: &str) -> io::Result<String> {
+        let mut text = String::new();
+        self.open(name)?.read_to_string(&mut text)?;
+        Ok(text)
+    }
+
+    /// Writes a small file so that it is there whole, and on stable storage, or as it was before.
+    pub fn write_synced(&self, name: &str, text: &str) -> io::Result<()> {
+        let new = format!("{name}.new");
+        self.remove_if_there(&new)?;
+        let mut file = self.create_new(&new)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        self.rename(&new, name)?;
+        self.sync()
+    }
+
+    /// About a file or directory in it; one that is a link is followed.
+    pub fn about(&self, name: &str) -> io::Result<Stat> {
+        Ok(statat(&self.descriptor, name, AtFlags::empty())?)
+    }
+
+    /// Whether there is something of this name.
+    pub fn has(&self, name: &str) -> io::Result<bool> {
+        match statat(&self.descriptor, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The names of what is in it, sorted.
+    pub fn names(&self) -> io::Result<Vec<OsString>> {
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&self.descriptor)? {
+            let name = entry?.file_name().to_bytes().to_owned();
+            if name != b"." && name != b".." {
+                names.push(OsString::from_vec(name));
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Gives something in it another name; what had that name is gone.
+    pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        Ok(renameat(&self.descriptor, from, &self.descriptor, to)?)
+    }
+
+    /// Removes a file.
+    pub fn remove(&self, name: impl AsRef<Path>) -> io::Result<()> {
+        Ok(unlinkat(&self.descriptor, name.as_ref(), AtFlags::empty())?)
+    }
+
+    /// Removes a file, if it is there.
+    pub fn remove_if_there(&self, name: &str) -> io::Result<()> {
+        match self.remove(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        }
+    }
+
+    /// Removes a directory with all that is in it, if it is there.
+    pub fn remove_tree(&self, name: impl AsRef<Path>) -> io::Result<()> {
+        let name = name.as_ref();
+        match self.open_in(name) {
+            Ok(inner) => {
+                for name in inner.names()? {
+                    match inner.remove(&name) {
+                        Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+                            inner.remove_tree(&name)?;
+                        }
+                        done => done?,
+                    }
+                }
+                Ok(unlinkat(&self.descriptor, name, AtFlags::REMOVEDIR)?)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => self.remove(name),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Brings the names in it to stable storage.
+    pub fn sync(&self) -> io::Result<()> {
+        Ok(fsync(&self.descriptor)?)
+    }
+
+    /// Brings the files in it, and their names, to stable storage.
+    pub fn sync_files(&self) -> io::Result<()> {
+        for name in self.names()? {
+            let file = self.open(name)?;
+            if file.metadata()?.is_file() {
+                file.sync_all()?;
+            }
+        }
+        self.sync()
+    }
+
+    /// Bytes that are free for chatd on its file system.
+    pub fn free_bytes(&self) -> io::Result<u64> {
+        let about = rustix::fs::fstatvfs(&self.descriptor)?;
+        Ok(about.f_bavail * about.f_frsize)
+    }
+}
+
+/// The lock of a data directory: held by one daemon at a time, until it is dropped.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// The file that is locked besides the directory itself: older builds lock nothing else.
+const LOCK_FILE: &str = "lock";
+
+impl Lock {
+    /// Locks a directory, or gives the text that says why not.
+    pub fn take(directory: &Directory) -> Result<Self, String> {
+        let in_use = || {
+            format!(
+                "{} is in use by another chatd; stop that one, or give this one a data_dir of its own",
+                directory.path().display()
+            )
+        };
+        match flock(
+            &directory.descriptor,
+            FlockOperation::NonBlockingLockExclusive,
+        ) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Err(in_use()),
+            // Some network file systems lock files alone.
+            Err(error) => tracing::debug!(%error, "the data directory itself cannot be locked"),
+        }
+        let path = directory.join(LOCK_FILE);
+        let file = directory
+            .append_or_create(LOCK_FILE)
+            .map_err(|error| format!("cannot open {}: {error}", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(fs::TryLockError::WouldBlock) => Err(in_use()),
+            Err(fs::TryLockError::Error(error)) => {
+                Err(format!("cannot lock {}: {error}", path.display()))
+            }
+        }
+    }
+}
+
+/// Where unsynced writes live: this boot of the machine, and this mount of the disk. When either is another one, they
+/// may be lost.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Residence {
+    boot: String,
+    mount: u64,
+}
+
+impl Residence {
+    /// Where those of a directory live.
+    pub fn of(directory: &Directory) -> io::Result<Self> {
+        // From linux/stat.h; a kernel before 6.8 does not know it and leaves the id that may come again.
+        const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .unwrap_or_default()
+            .trim()
+            .to_owned();
+        let wanted = StatxFlags::from_bits_retain(STATX_MNT_ID_UNIQUE);
+        let found = statx(&directory.descriptor, "", AtFlags::EMPTY_PATH, wanted)?;
+        Ok(Self {
+            boot,
+            mount: found.stx_mnt_id,
+        })
+    }
+
+    /// It as text, for a file.
+    #[must_use]
+    pub fn text(&self) -> String {
+        format!("boot {}\nmount {}\n", self.boot, self.mount)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{MetadataExt, symlink};
+
+    #[test]
+    fn names_mean_the_same_files_after_the_path_names_another_directory() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("a/b");
+        let directory = Directory::make(&path).unwrap();
+        fs::rename(&path, scratch.path().join("elsewhere")).unwrap();
+        let other = Directory::make(&path).unwrap();
+        directory.write_synced("note", "kept").unwrap();
+        assert_eq!(directory.read("note").unwrap(), "kept");
+        assert!(!other.has("note").unwrap());
+        assert_eq!(directory.names().unwrap(), ["note"]);
+    }
+
+    #[test]
+    fn what_it_makes_is_for_its_owner_alone_and_follows_no_link() {
+        let scratch = tempfile::tempdir().unwrap();
+        let directory = Directory::make(&scratch.path().join("data")).unwrap();
+        directory.write_synced("note", "text").unwrap();
+        directory.make_in("inner").unwrap();
+        for (name, mode) in [("note", 0o600), ("inner", 0o700)] {
+            let about = fs::metadata(directory.join(name)).unwrap();
+            assert_eq!(about.mode() & 0o777, mode, "{name}");
+        }
+        let target = scratch.path().join("target");
+        symlink(&target, directory.join("link")).unwrap();
+        assert!(directory.append_or_create("link").is_err());
+        assert!(!target.exists());
+    }
+
+    #[test]
+    fn a_tree_is_removed_whole_and_links_in_it_are_not_followed() {
+        let scratch = tempfile::tempdir().unwrap();
+        let directory = Directory::make(&scratch.path().join("data")).unwrap();
+        let outside = scratch.path().join("outside");
+        fs::create_dir_all(outside.join("kept")).unwrap();
+        let tree = directory.make_in("tree").unwrap();
+        tree.write_synced("file", "").unwrap();
+        tree.make_in("below")
+            .unwrap()
+            .write_synced("file", "")
+            .unwrap();
+        symlink(&outside, tree.join("link")).unwrap();
+        directory.remove_tree("tree").unwrap();
+        directory.remove_tree("tree").unwrap();
+        assert!(!directory.has("tree").unwrap());
+        assert!(outside.join("kept").exists());
+    }
+
+    #[test]
+    fn a_directory_is_locked_once_even_without_its_lock_file() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("data");
+        let directory = Directory::make(&path).unwrap();
+        let lock = Lock::take(&directory).unwrap();
+        fs::remove_file(path.join(LOCK_FILE)).unwrap();
+        let second = Directory::make(&path).unwrap();
+        assert!(Lock::take(&second).unwrap_err().contains("in use"));
+        drop((lock, directory));
+        assert!(Lock::take(&second).is_ok());
+    }
+}
