@@ -4,6 +4,7 @@
 //! the log and never into an [`Error`].
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::fmt;
@@ -106,8 +107,21 @@ struct Inner {
     error: Cow<'static, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<Cow<'static, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    example: Option<Example>,
     #[serde(flatten)]
     details: Map<String, Value>,
+}
+
+/// A request that works, as it is written.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+struct Example(Box<RawValue>);
+
+impl PartialEq for Example {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.get() == other.0.get()
+    }
 }
 
 impl Error {
@@ -117,6 +131,7 @@ impl Error {
             code,
             error: text.into(),
             field: None,
+            example: None,
             details: Map::new(),
         }))
     }
@@ -133,6 +148,20 @@ impl Error {
     pub fn named(mut self, field: &'static str) -> Self {
         self.0.error = format!("{field} {}", self.0.error).into();
         self.field(field)
+    }
+
+    /// The same error, showing a request that works: an object, to be copied as it stands.
+    #[must_use]
+    pub fn example(mut self, request: &str) -> Self {
+        self.0.example = RawValue::from_string(request.to_owned()).ok().map(Example);
+        self
+    }
+
+    /// The same error, with more said behind its text.
+    #[must_use]
+    pub fn and(mut self, text: &str) -> Self {
+        self.0.error.to_mut().push_str(text);
+        self
     }
 
     /// The same error with one more entry in its data, such as `retry_after_ms`.

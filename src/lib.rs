@@ -39,6 +39,7 @@ pub mod model;
 pub mod registry;
 pub mod server;
 pub mod session;
+pub mod spelling;
 pub mod store;
 pub mod throttle;
 pub mod tls;

@@ -19,6 +19,8 @@ pub const NONCE_MAX_BYTES: usize = 64;
 pub const EVENT_TYPE_MAX_BYTES: usize = 64;
 /// Bytes in an `obj_id`, `type` or similar opaque text of a subscription.
 pub const OPAQUE_MAX_BYTES: usize = 256;
+/// Levels of objects and lists within each other in one line: as many as every common reader of JSON follows.
+pub const JSON_MAX_DEPTH: usize = 127;
 /// Ids in one `user_ids`.
 pub const USER_IDS_MAX: usize = 1000;
 /// Members that `conversation get` and search rows list; larger conversations leave the list out.

@@ -1,12 +1,11 @@
 //! The commands of subclass `event` (protocol.md, 6).
 
-use super::fields::{Body, FieldType, Opaque, fields, list, string, wrong};
+use super::fields::{Body, FieldType, Opaque, fields, list, object, one_of, string, wrong};
 use super::{Access, Action, Command, Context, Step, Subscribe};
 use crate::error::{Code, Error};
 use crate::hub::{ANY, Subscription};
 use crate::limits::{Limits, OPAQUE_MAX_BYTES};
 use crate::model::{ConversationId, CustomType, EventType, Given, Seq, Subclass};
-use crate::wire::parse_object;
 use serde_json::value::RawValue;
 
 /// One name, or a list of names, of which `"*"` stands for every one.
@@ -55,6 +54,7 @@ impl FieldType for SubclassName {
 }
 
 /// `"chat"`, or `"*"`.
+#[derive(Clone, Copy)]
 pub struct ClassName;
 
 impl FieldType for ClassName {
@@ -63,10 +63,7 @@ impl FieldType for ClassName {
     }
 
     fn parse(raw: &RawValue, _: &Limits) -> Result<Self, Error> {
-        match string(raw)?.as_ref() {
-            "chat" | ANY => Ok(Self),
-            _ => Err(wrong("must be \"chat\" or \"*\"")),
-        }
+        one_of(raw, &[("chat", Self), (ANY, Self)])
     }
 }
 
@@ -126,16 +123,8 @@ impl FieldType for Patterns {
         }
         let mut subscriptions = Vec::new();
         for raw in list(raw)? {
-            let object = parse_object(raw.get())
-                .map_err(|error| {
-                    Error::new(Code::BadJson, format!("this line is not JSON: {error}"))
-                })?
-                .ok_or_else(|| wrong("must be a list of objects"))?;
-            if let Some(name) = object.repeated {
-                return Err(
-                    Error::new(Code::BadRequest, "a field stands twice").field(name.into_owned())
-                );
-            }
+            let object =
+                object(raw, "a subscription")?.ok_or_else(|| wrong("must be a list of objects"))?;
             let Element {
                 class,
                 subclass,

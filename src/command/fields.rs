@@ -1,6 +1,6 @@
 //! Fields of commands: declared once with their types, from which parsing and help come.
 
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, excerpt};
 use crate::limits::{
     EVENT_TYPE_MAX_BYTES, Limits, OPAQUE_MAX_BYTES, PASSWORD_MAX_BYTES, USER_IDS_MAX,
 };
@@ -8,7 +8,9 @@ use crate::model::{
     ConversationId, CustomType, Given, Id, MessageId, MessageText, Password, Role, Text, Token,
     TokenId, UserId,
 };
+use crate::spelling::{nearest, there_are};
 use crate::store::Patch;
+use crate::wire::{Object, parse_object, whole_number};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -112,9 +114,9 @@ pub fn unknown_field(name: &str, known: impl Iterator<Item = &'static str>) -> E
     let there_are = if known.is_empty() {
         "there are none here".to_owned()
     } else {
-        format!("there are {}", known.join(", "))
+        there_are(name, &known)
     };
-    let text = format!("unknown field {}; {there_are}", crate::error::excerpt(name));
+    let text = format!("unknown field {}; {there_are}", excerpt(name));
     Error::new(Code::UnknownField, text).field(name.to_owned())
 }
 
@@ -148,14 +150,30 @@ pub fn string(raw: &RawValue) -> Result<Cow<'_, str>, Error> {
     if !raw.get().starts_with('"') {
         return Err(wrong("must be a string"));
     }
-    // What the scan for a string's end lets through is half of a surrogate pair.
-    let text = crate::wire::text(raw);
-    text.ok_or_else(|| {
-        Error::new(
-            Code::BadJson,
-            "this line is not JSON: lone surrogate in a string",
-        )
-    })
+    // The line was found sound, so that there is no string in it that cannot be read.
+    crate::wire::text(raw).ok_or_else(|| wrong("must be a string"))
+}
+
+/// One of a few words; the refusal names the nearest one.
+pub fn one_of<T: Copy>(raw: &RawValue, words: &[(&'static str, T)]) -> Result<T, Error> {
+    let text = string(raw)?;
+    if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
+        return Ok(*value);
+    }
+    let listed: Vec<String> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
+    let meant = nearest(&text, words.iter().map(|(word, _)| *word));
+    let meant = meant.map_or_else(String::new, |meant| format!("; did you mean {meant:?}?"));
+    Err(wrong(format!("must be {}{meant}", listed.join(" or "))))
+}
+
+/// An object, none of whose fields stands twice; `None` for anything else.
+pub fn object<'a>(raw: &'a RawValue, place: &str) -> Result<Option<Object<'a>>, Error> {
+    let object = parse_object(raw.get()).map_err(|_| wrong("must be an object"))?;
+    if let Some(name) = object.as_ref().and_then(|object| object.repeated.as_ref()) {
+        let text = format!("the field {} stands twice in {place}", excerpt(name));
+        return Err(Error::new(Code::BadRequest, text).field(name.clone().into_owned()));
+    }
+    Ok(object)
 }
 
 /// The elements of a list.
@@ -163,8 +181,7 @@ pub fn list(raw: &RawValue) -> Result<Vec<&RawValue>, Error> {
     if !raw.get().starts_with('[') {
         return Err(wrong("must be a list"));
     }
-    serde_json::from_str(raw.get())
-        .map_err(|error| Error::new(Code::BadJson, format!("this line is not JSON: {error}")))
+    serde_json::from_str(raw.get()).map_err(|_| wrong("must be a list"))
 }
 
 impl<T: FieldType> FieldType for Option<T> {
@@ -265,11 +282,7 @@ impl FieldType for Role {
     }
 
     fn parse(raw: &RawValue, _: &Limits) -> Result<Self, Error> {
-        match string(raw)?.as_ref() {
-            "user" => Ok(Self::User),
-            "admin" => Ok(Self::Admin),
-            _ => Err(wrong(r#"must be "user" or "admin""#)),
-        }
+        one_of(raw, &[("user", Self::User), ("admin", Self::Admin)])
     }
 }
 
@@ -335,7 +348,8 @@ impl FieldType for u64 {
     }
 
     fn parse(raw: &RawValue, _: &Limits) -> Result<Self, Error> {
-        serde_json::from_str(raw.get()).map_err(|_| wrong("must be an integer, 0 or more"))
+        let number = whole_number(raw).and_then(|number| Self::try_from(number).ok());
+        number.ok_or_else(|| wrong("must be an integer, 0 or more"))
     }
 }
 
@@ -363,11 +377,11 @@ impl FieldType for Body {
     }
 
     fn parse(raw: &RawValue, _: &Limits) -> Result<Self, Error> {
-        // Read once whole, so that what is passed on is sound: no lone surrogates, no nesting without end.
-        match serde_json::from_str::<serde_json::Value>(raw.get()) {
-            Ok(serde_json::Value::Object(_)) => Ok(Self(raw.to_owned())),
-            Ok(_) => Err(wrong("must be an object")),
-            Err(error) => Err(wrong(format!("cannot be passed on: {error}"))),
+        // The line was found sound, this part of it too: nothing in it needs to be read.
+        if raw.get().starts_with('{') {
+            Ok(Self(raw.to_owned()))
+        } else {
+            Err(wrong("must be an object"))
         }
     }
 }

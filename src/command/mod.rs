@@ -25,8 +25,9 @@ use crate::error::{Code, Error, excerpt};
 use crate::hub::Subscription;
 use crate::limits::Limits;
 use crate::model::{ConversationId, CustomType, Given, Id, Password, PasswordHash, Seq, Subclass};
+use crate::spelling::there_are;
 use crate::store::{Answer, Counts, Operation, Principal, Query};
-use crate::wire::{Object, data, parse_object};
+use crate::wire::{Object, data};
 use bytes::Bytes;
 use fields::FieldSpec;
 use rustc_hash::FxHashMap;
@@ -285,9 +286,9 @@ pub fn find(subclass: &str, name: &str) -> Result<&'static Row, Error> {
             .map(|subclass| subclass.as_str())
             .collect();
         let text = format!(
-            "unknown subclass {}; there are {}",
+            "unknown subclass {}; {}",
             excerpt(subclass),
-            known.join(", ")
+            there_are(subclass, &known)
         );
         return Err(Error::new(Code::UnknownSubclass, text).field("subclass"));
     };
@@ -298,27 +299,34 @@ pub fn find(subclass: &str, name: &str) -> Result<&'static Row, Error> {
             .map(|row| row.name)
             .collect();
         let text = format!(
-            "unknown command {}; {} has {}",
+            "unknown command {} of {}; {}{}",
             excerpt(name),
             subclass.as_str(),
-            known.join(", ")
+            elsewhere(name),
+            there_are(name, &known)
         );
         Error::new(Code::UnknownCommand, text).field("cmd")
     })
+}
+
+/// Which subclasses have the command that this one has not.
+fn elsewhere(name: &str) -> String {
+    let rows = TABLE.iter().filter(|row| row.name == name);
+    let others: Vec<&str> = rows.map(|row| row.subclass.as_str()).collect();
+    if others.is_empty() {
+        String::new()
+    } else {
+        format!("it is a command of {}; ", others.join(", "))
+    }
 }
 
 /// Reads a command's `data` and says what is to be done.
 pub fn run(row: &Row, data: Option<&RawValue>, context: &Context<'_>) -> Result<Step, Error> {
     let object = match data {
         None => Object::default(),
-        Some(data) => parse_object(data.get())
-            .map_err(|error| Error::new(Code::BadJson, format!("this line is not JSON: {error}")))?
+        Some(data) => fields::object(data, "data")?
             .ok_or_else(|| Error::invalid("data", "data must be an object"))?,
     };
-    if let Some(name) = &object.repeated {
-        let text = format!("the field {} stands twice", excerpt(name));
-        return Err(Error::new(Code::BadRequest, text).field(name.clone().into_owned()));
-    }
     (row.run)(&object, context)
 }
 

@@ -5,6 +5,7 @@ use super::{Row, TABLE};
 use crate::error::Code;
 use crate::limits::Limits;
 use serde::Serialize;
+use serde_json::value::RawValue;
 use std::fmt::Write;
 
 /// A command as `server help` describes it.
@@ -19,7 +20,9 @@ pub struct Description {
     #[serde(skip_serializing_if = "Option::is_none")]
     event: Option<&'static str>,
     errors: &'static [Code],
-    example: String,
+    /// The example as a whole request: an object, to be copied as it stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    example: Option<Box<RawValue>>,
 }
 
 /// Describes a command.
@@ -33,7 +36,7 @@ pub fn describe(row: &Row, limits: &Limits) -> Description {
         answer: row.answer,
         event: row.event,
         errors: row.errors,
-        example: row.example_line(),
+        example: RawValue::from_string(row.example_line()).ok(),
     }
 }
 
@@ -81,7 +84,7 @@ pub fn reference() -> String {
                 .collect();
             let _ = write!(text, "\nErrors: {}.\n", codes.join(", "));
         }
-        let _ = write!(text, "\n```\n{}\n```\n", about.example);
+        let _ = write!(text, "\n```\n{}\n```\n", row.example_line());
     }
     text.push_str("\n## Error codes\n\n| code | meaning |\n|---|---|\n");
     for code in Code::ALL {

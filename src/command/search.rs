@@ -1,14 +1,14 @@
 //! The fields of a search (protocol.md, 5).
 
-use super::fields::{FieldType, list, string, unknown_field, wrong};
+use super::fields::{FieldType, list, object, one_of, string, unknown_field, wrong};
 use super::{Action, Step};
-use crate::error::{Code, Error, excerpt};
+use crate::error::{Code, Error};
 use crate::limits::Limits;
 use crate::model::{
     Comparison, Condition, Field, FieldKind, Id, Kind, Search, Test, Words, fold_login,
 };
 use crate::store::Query;
-use crate::wire::{Object, parse_object};
+use crate::wire::whole_number;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
@@ -123,8 +123,8 @@ impl FieldType for Size {
     }
 
     fn parse(raw: &RawValue, limits: &Limits) -> Result<Self, Error> {
-        let size = serde_json::from_str::<usize>(raw.get())
-            .ok()
+        let size = whole_number(raw)
+            .and_then(|size| usize::try_from(size).ok())
             .filter(|&size| size <= limits.max_page);
         size.map(Self)
             .ok_or_else(|| wrong(format!("must be an integer, 0 to {}", limits.max_page)))
@@ -142,11 +142,8 @@ impl FieldType for Order {
     }
 
     fn parse(raw: &RawValue, _: &Limits) -> Result<Self, Error> {
-        match string(raw)?.as_ref() {
-            "asc" => Ok(Self { descending: false }),
-            "desc" => Ok(Self { descending: true }),
-            _ => Err(wrong(r#"must be "asc" or "desc""#)),
-        }
+        let descending = one_of(raw, &[("asc", false), ("desc", true)])?;
+        Ok(Self { descending })
     }
 }
 
@@ -202,20 +199,9 @@ fn dedup(fields: &mut Vec<Field>) {
     fields.retain(|&field| seen.insert(field));
 }
 
-fn object(raw: &RawValue) -> Result<Object<'_>, Error> {
-    let object = parse_object(raw.get())
-        .map_err(|error| Error::new(Code::BadJson, format!("this line is not JSON: {error}")))?
-        .unwrap_or_default();
-    if let Some(name) = &object.repeated {
-        let text = format!("the field {} stands twice in the filter", excerpt(name));
-        return Err(Error::new(Code::BadRequest, text).field(name.clone().into_owned()));
-    }
-    Ok(object)
-}
-
 fn conditions(kind: Kind, raw: &RawValue) -> Result<Vec<Condition>, Error> {
     let mut conditions = Vec::new();
-    for (name, value) in object(raw)?.entries {
+    for (name, value) in entries(raw)? {
         let field = known(kind, &name)?;
         let tests = tests(field, value).map_err(|error| {
             if error.field_name().is_none() && error.code() == Code::InvalidField {
@@ -229,11 +215,16 @@ fn conditions(kind: Kind, raw: &RawValue) -> Result<Vec<Condition>, Error> {
     Ok(conditions)
 }
 
+fn entries(raw: &RawValue) -> Result<Vec<(Cow<'_, str>, &RawValue)>, Error> {
+    let object = object(raw, "the filter")?;
+    Ok(object.unwrap_or_default().entries)
+}
+
 fn tests(field: Field, value: &RawValue) -> Result<Vec<Test>, Error> {
     match value.get().as_bytes().first() {
         Some(b'{') => {
             let mut tests = Vec::new();
-            for (name, bound) in object(value)?.entries {
+            for (name, bound) in entries(value)? {
                 let operator = OPERATORS
                     .into_iter()
                     .find(|operator| *operator == name)
@@ -357,5 +348,5 @@ fn text(field: Field, value: &RawValue) -> Result<Cow<'_, str>, Error> {
 }
 
 fn integer(value: &RawValue) -> Result<i128, Error> {
-    serde_json::from_str(value.get()).map_err(|_| wrong("must be an integer"))
+    whole_number(value).ok_or_else(|| wrong("must be an integer"))
 }

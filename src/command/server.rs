@@ -3,8 +3,9 @@
 use super::fields::{Opaque, fields};
 use super::reference::describe;
 use super::{Access, Action, Command, Context, Step, TABLE, data, find};
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, excerpt};
 use crate::model::{Id, Seq, Subclass};
+use crate::spelling::nearest;
 use crate::store::Principal;
 use bytes::Bytes;
 use serde::Serialize;
@@ -122,9 +123,11 @@ impl Command for Help {
         });
         let commands: Vec<_> = wanted.map(|row| describe(row, context.limits)).collect();
         if commands.is_empty() {
-            return Err(
-                Error::new(Code::UnknownCommand, "no subclass has this command").field("cmd"),
-            );
+            let name = cmd.as_deref().unwrap_or_default();
+            let meant = nearest(name, TABLE.iter().map(|row| row.name));
+            let meant = meant.map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
+            let text = format!("no subclass has the command {}{meant}", excerpt(name));
+            return Err(Error::new(Code::UnknownCommand, text).field("cmd"));
         }
         data(&Commands { commands }).map(Step::Answer)
     }

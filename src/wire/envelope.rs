@@ -3,15 +3,20 @@
 //! The envelope comes first and on its own, so that the answer to a request with bad fields still carries its `tid`
 //! and so that an unknown command is told from a known one with wrong data (protocol.md, 2, the order of checks).
 
+use super::sound::{Fault, fault};
 use crate::error::{Code, Error, excerpt};
+use crate::spelling::there_are;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
 
+/// The fields of a request.
+const FIELDS: [&str; 5] = ["class", "subclass", "cmd", "data", "tid"];
+
 /// What a refusal of a line shows as a request that works.
-const EXAMPLE: &str = r#"{"class":"chat","subclass":"session","cmd":"ping","tid":1}"#;
+pub(super) const EXAMPLE: &str = r#"{"class":"chat","subclass":"session","cmd":"ping","tid":1}"#;
 
 /// A request, its `data` not yet read.
 #[derive(Debug)]
@@ -127,33 +132,29 @@ struct Usual<'a> {
     class: &'a str,
     subclass: &'a str,
     cmd: &'a str,
-    #[serde(borrow, default, deserialize_with = "written")]
+    #[serde(borrow, default)]
     data: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "written")]
+    #[serde(borrow, default)]
     tid: Option<&'a RawValue>,
-}
-
-/// A value that is there, `null` included.
-fn written<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
-    Deserialize::deserialize(deserializer).map(Some)
 }
 
 /// Takes a line apart, checking in the order of protocol.md, 2 up to the wrong types of `subclass` and `cmd`.
 pub fn parse_envelope(line: &[u8]) -> Result<Envelope<'_>, EnvelopeError<'_>> {
-    let text = str::from_utf8(line).map_err(|error| {
-        let what = format!("not UTF-8 at byte {}", error.valid_up_to() + 1);
-        EnvelopeError {
-            error: bad_json(&what),
-            tid: None,
-        }
+    let text = str::from_utf8(line).map_err(|error| EnvelopeError {
+        error: bad_json(&not_utf8(line, error.valid_up_to())),
+        tid: None,
     })?;
     match serde_json::from_str::<Usual<'_>>(text) {
-        Ok(usual) if usual.class == "chat" && usual.tid.is_none_or(is_plain_tid) => Ok(Envelope {
-            subclass: Cow::Borrowed(usual.subclass),
-            cmd: Cow::Borrowed(usual.cmd),
-            data: usual.data,
-            tid: usual.tid,
-        }),
+        Ok(usual)
+            if usual.class == "chat" && usual.tid.is_none_or(is_tid) && fault(text).is_none() =>
+        {
+            Ok(Envelope {
+                subclass: Cow::Borrowed(usual.subclass),
+                cmd: Cow::Borrowed(usual.cmd),
+                data: usual.data,
+                tid: usual.tid,
+            })
+        }
         _ => check_envelope(text),
     }
 }
@@ -162,16 +163,19 @@ pub fn parse_envelope(line: &[u8]) -> Result<Envelope<'_>, EnvelopeError<'_>> {
 /// reasons there are.
 fn check_envelope(text: &str) -> Result<Envelope<'_>, EnvelopeError<'_>> {
     let bare = |error| EnvelopeError { error, tid: None };
-    let object = parse_object(text)
-        .map_err(|error| bare(bad_json(&describe(&error))))?
-        .ok_or_else(|| {
-            bare(Error::new(
-                Code::BadRequest,
-                format!("a request is a JSON object, such as {EXAMPLE}"),
-            ))
-        })?;
+    let object = parse_object(text).map_err(|error| bare(bad_json(&describe(text, &error))))?;
+    if let Some(Fault { what, bytes_before }) = fault(text) {
+        return Err(bare(bad_json(&at(text, &what, bytes_before))));
+    }
+    let object = object.ok_or_else(|| {
+        let error = Error::new(
+            Code::BadRequest,
+            "a request is a JSON object, as in example",
+        );
+        bare(error.example(EXAMPLE))
+    })?;
 
-    let given_tid = object.get("tid");
+    let given_tid = object.get("tid").filter(|tid| !is_null(tid));
     let tid = given_tid.filter(|tid| is_tid(tid));
     let refuse = |error| EnvelopeError { error, tid };
     if let Some(name) = &object.repeated {
@@ -182,26 +186,23 @@ fn check_envelope(text: &str) -> Result<Envelope<'_>, EnvelopeError<'_>> {
         return Err(refuse(error.field(name.clone().into_owned())));
     }
     for (name, _) in &object.entries {
-        if !matches!(name.as_ref(), "class" | "subclass" | "cmd" | "data" | "tid") {
+        if !FIELDS.contains(&name.as_ref()) {
             let text = format!(
-                "unknown field {}; a request has class, subclass, cmd, data and tid, such as {EXAMPLE}",
-                excerpt(name)
+                "unknown field {} of a request; {}; a command's own fields stand in data",
+                excerpt(name),
+                there_are(name, &FIELDS)
             );
-            return Err(refuse(
-                Error::new(Code::UnknownField, text).field(name.clone().into_owned()),
-            ));
+            let error = Error::new(Code::UnknownField, text).field(name.clone().into_owned());
+            return Err(refuse(error.example(EXAMPLE)));
         }
     }
-    if let Some(tid) = given_tid {
-        if let Some(error) = wrong_text(tid) {
-            return Err(bare(bad_json(&describe(&error))));
-        }
-        if !is_tid(tid) {
-            return Err(bare(Error::invalid(
-                "tid",
-                "tid must be a string or a number",
-            )));
-        }
+    if let Some(tid) = given_tid
+        && !is_tid(tid)
+    {
+        return Err(bare(Error::invalid(
+            "tid",
+            "tid must be a string or a number",
+        )));
     }
     let class = text_of(&object, "class", Code::UnknownClass).map_err(refuse)?;
     if class != "chat" {
@@ -219,27 +220,19 @@ fn check_envelope(text: &str) -> Result<Envelope<'_>, EnvelopeError<'_>> {
     Ok(Envelope {
         subclass,
         cmd,
-        data: object.get("data"),
+        data: object.get("data").filter(|data| !is_null(data)),
         tid,
     })
 }
 
-/// Whether it is a number, or a string that cannot be wrong.
-fn is_plain_tid(raw: &RawValue) -> bool {
-    is_tid(raw) && memchr::memchr(b'\\', raw.get().as_bytes()).is_none()
+/// A `null` stands for what was left out.
+fn is_null(raw: &RawValue) -> bool {
+    raw.get() == "null"
 }
 
 fn is_tid(raw: &RawValue) -> bool {
     raw.get()
         .starts_with(|first: char| first == '"' || first == '-' || first.is_ascii_digit())
-}
-
-/// What is wrong with a string that the scan for its end let through: half of a surrogate pair.
-fn wrong_text(raw: &RawValue) -> Option<serde_json::Error> {
-    raw.get()
-        .starts_with('"')
-        .then(|| serde_json::from_str::<Name<'_>>(raw.get()).err())
-        .flatten()
 }
 
 fn text_of<'a>(
@@ -248,11 +241,9 @@ fn text_of<'a>(
     otherwise: Code,
 ) -> Result<Cow<'a, str>, Error> {
     let Some(raw) = object.get(name) else {
-        return Err(Error::new(
-            Code::MissingField,
-            format!("{name} is missing; a request looks like {EXAMPLE}"),
-        )
-        .field(name));
+        let text = format!("{name} is missing; a request looks like example");
+        let error = Error::new(Code::MissingField, text).field(name);
+        return Err(error.example(EXAMPLE));
     };
     text(raw).ok_or_else(|| Error::new(otherwise, format!("{name} must be a string")).field(name))
 }
@@ -270,17 +261,46 @@ pub fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
 }
 
 fn bad_json(what: &str) -> Error {
-    Error::new(
-        Code::BadJson,
-        format!("this line is not JSON: {what}; a request looks like {EXAMPLE}"),
-    )
+    Error::new(Code::BadJson, format!("this line is not JSON: {what}")).example(EXAMPLE)
 }
 
-/// The parser's own words, with the place as a column: a request is one line.
-fn describe(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    let what = text.split(" at line ").next().unwrap_or_default();
-    format!("{what} at column {}", error.column())
+/// What is wrong, and at which character, counted from 1.
+fn at(text: &str, what: &str, bytes_before: usize) -> String {
+    let character = text
+        .bytes()
+        .take(bytes_before + 1)
+        .filter(|byte| !matches!(byte, 0x80..=0xbf))
+        .count();
+    format!("{what} at character {}", character.max(1))
+}
+
+/// The parser's own words, with the place as a person counts: a request is one line.
+fn describe(text: &str, error: &serde_json::Error) -> String {
+    let said = error.to_string();
+    let what = said.split(" at line ").next().unwrap_or_default();
+    match what.strip_prefix("EOF while parsing ") {
+        Some(inside) => {
+            let place = match inside {
+                "a value" => "where a value should stand".to_owned(),
+                inside => format!("inside {inside}"),
+            };
+            format!(
+                "it ends {place}, behind {} characters",
+                text.chars().count()
+            )
+        }
+        None => at(text, what, error.column().saturating_sub(1)),
+    }
+}
+
+fn not_utf8(line: &[u8], valid_bytes: usize) -> String {
+    let place = format!("not UTF-8 at byte {}", valid_bytes + 1);
+    let utf16 = line.starts_with(b"\xff\xfe") || line.starts_with(b"\xfe\xff");
+    if utf16 {
+        place + "; this is UTF-16: send UTF-8"
+    } else {
+        place
+    }
 }
 
 #[cfg(test)]
@@ -364,8 +384,12 @@ mod tests {
             ("unknown_field", some("x"), some("7"))
         );
         assert_eq!(
-            refusal(r#"{"tid":null,"class":"x"}"#),
+            refusal(r#"{"tid":[],"class":"x"}"#),
             ("invalid_field", some("tid"), None)
+        );
+        assert_eq!(
+            refusal(r#"{"tid":null,"class":"x"}"#),
+            ("unknown_class", some("class"), None)
         );
         assert_eq!(refusal(r#"{"tid":"\ud800"}"#), ("bad_json", None, None));
         assert_eq!(

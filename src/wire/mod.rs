@@ -6,7 +6,9 @@
 mod encode;
 mod envelope;
 mod line;
+mod number;
 mod outbox;
+mod sound;
 
 pub use encode::{
     CloseReason, EventBody, closed_line, data, ephemeral_line, event_line, gap_line, position_line,
@@ -14,4 +16,5 @@ pub use encode::{
 };
 pub use envelope::{Envelope, EnvelopeError, Object, parse_envelope, parse_object, text};
 pub use line::{LineDecoder, LineError, looks_like_http};
+pub use number::whole_number;
 pub use outbox::{Batch, Offered, Outbox, ReplySlot};

@@ -32,3 +32,4 @@ mod store;
 mod timing;
 mod tls;
 mod transcripts;
+mod values;
