@@ -27,6 +27,8 @@ counters! {
     refused_max_connections_per_address,
     /// Connections refused since `limits.max_connections_not_logged_in` were open.
     refused_max_connections_not_logged_in,
+    /// Connections closed to make room for others, since their clients had ended their input.
+    displaced_connections,
     /// Connections refused since there was no descriptor left.
     refused_descriptors,
     /// Connections to a Unix socket refused since their users are not allowed there.

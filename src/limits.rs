@@ -40,6 +40,9 @@ pub const LOGINS_MAX_WAITING_PER_THREAD: usize = 4;
 pub const SUSPICIOUS_LOGINS_MAX_WAITING: usize = 2;
 /// Descriptors that are kept back from connections: for the store's files, and for refusing politely.
 pub const KEPT_DESCRIPTORS: usize = 32;
+/// Connections that gave their places up to others and are still closing, where all the places are taken: half of the
+/// descriptors kept back.
+pub const LEAVING_MAX_CONNECTIONS: usize = KEPT_DESCRIPTORS / 2;
 /// Milliseconds between two notes of a token's use.
 pub const TOKEN_USE_NOTED_MS: u64 = 60_000;
 /// Milliseconds that a connection which is closed has to take what waits for it.

@@ -38,7 +38,7 @@ fn places_are_free_again_whatever_became_of_the_connection() {
     assert_eq!(admit("10.0.0.5:1").err(), Some(Refused::NotLoggedIn));
     drop((first, third));
     let state = registry.lock();
-    assert!(state.connections.is_empty() && state.by_source.is_empty());
+    assert!(state.connections.is_empty() && state.places.is_empty());
     assert!(state.by_user.is_empty() && state.not_logged_in == 0);
 }
 

@@ -1,6 +1,7 @@
 //! One listener: binds, accepts, admits or refuses, and hands connections on to be served.
 
 use super::descriptors::Spare;
+use super::hang_ups::HangUps;
 use crate::config::{Address, Allowed, Listen};
 use crate::registry::{Access, Refused, Remote, Ticket};
 use crate::session::{self, Shared};
@@ -9,6 +10,7 @@ use crate::wire::{CloseReason, closed_line};
 use rustix::io::Errno;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -94,7 +96,7 @@ impl Listener {
     }
 
     /// Accepts connections until the daemon stops, and serves each in a task of its own.
-    pub async fn accept(self, shared: Arc<Shared>, tracker: TaskTracker) {
+    pub async fn accept(self, shared: Arc<Shared>, hang_ups: Arc<HangUps>, tracker: TaskTracker) {
         let mut spare = Spare::take();
         loop {
             let accepted = tokio::select! {
@@ -102,7 +104,9 @@ impl Listener {
                 accepted = self.socket.accept() => accepted,
             };
             match accepted {
-                Ok((stream, remote)) => self.admit(&shared, stream, &remote, &tracker),
+                Ok((stream, remote)) => {
+                    self.admit(&shared, &hang_ups, stream, &remote, &tracker);
+                }
                 Err(error) if no_descriptor(&error) && spare.release() => {
                     // The system says that there is none before it looks whether a connection waits; mostly one does.
                     if let Ok(Ok((stream, _))) =
@@ -123,7 +127,14 @@ impl Listener {
     }
 
     /// Serves a connection, or refuses it at once.
-    fn admit(&self, shared: &Arc<Shared>, stream: Stream, remote: &Remote, tracker: &TaskTracker) {
+    fn admit(
+        &self,
+        shared: &Arc<Shared>,
+        hang_ups: &HangUps,
+        stream: Stream,
+        remote: &Remote,
+        tracker: &TaskTracker,
+    ) {
         let accepted = Instant::now();
         if let Some(allowed) = &self.allowed
             && !stream.peer_is(allowed)
@@ -146,6 +157,10 @@ impl Listener {
                 return self.refuse(&stream, CloseReason::TooManyConnections);
             }
         };
+        if ticket.took_place() {
+            shared.counters.displaced_connections.add();
+        }
+        hang_ups.watch(&stream, ticket.id());
         let shared = Arc::clone(shared);
         match (stream, &self.tls) {
             (Stream::Tcp(stream), Some(tls)) => {
@@ -214,6 +229,15 @@ impl Socket {
                 let uid = stream.peer_cred().ok().map(|peer| peer.uid());
                 Ok((Stream::Unix(stream), Remote::Unix { uid }))
             }
+        }
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The daemon as a whole: starts its listeners and its store, keeps house, and stops.
 
 mod descriptors;
+mod hang_ups;
 mod listener;
 
 use crate::auth::Hasher;
@@ -14,6 +15,7 @@ use crate::session::Shared;
 use crate::store::{self, OnCommit, OpenError, Settings, Store};
 use crate::throttle::{FailedLogins, Rates};
 use crate::tls::Tls;
+use hang_ups::HangUps;
 use listener::Listener;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -24,6 +26,7 @@ use tokio_util::task::TaskTracker;
 pub struct Server {
     shared: Arc<Shared>,
     listeners: Vec<Listener>,
+    hang_ups: Arc<HangUps>,
 }
 
 /// Why a server does not start.
@@ -77,7 +80,13 @@ impl Server {
                 StartError::Store(OpenError(format!("opening the store failed: {error}")))
             })?
             .map_err(StartError::Store)?;
-        Ok(Self { shared, listeners })
+        let hang_ups = HangUps::new()
+            .map_err(|error| StartError::Listen(format!("cannot watch connections: {error}")))?;
+        Ok(Self {
+            shared,
+            listeners,
+            hang_ups: Arc::new(hang_ups),
+        })
     }
 
     /// Where the server really listens, who may do what there, and whether it speaks TLS.
@@ -100,12 +109,22 @@ impl Server {
 
     /// Serves until `stop` ends; then finishes what was read, and closes the store.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let Self { shared, listeners } = self;
+        let Self {
+            shared,
+            listeners,
+            hang_ups,
+        } = self;
         let tracker = TaskTracker::new();
         let accepting = TaskTracker::new();
         for listener in listeners {
-            accepting.spawn(listener.accept(Arc::clone(&shared), tracker.clone()));
+            accepting.spawn(listener.accept(
+                Arc::clone(&shared),
+                Arc::clone(&hang_ups),
+                tracker.clone(),
+            ));
         }
+        let watched = Arc::clone(&shared);
+        let watching = tokio::spawn(async move { hang_ups.tell(&watched.registry).await });
         accepting.spawn(keep_house(Arc::clone(&shared)));
         stop.await;
         shared.shutdown.cancel();
@@ -123,6 +142,8 @@ impl Server {
                 "some connections did not take their answers in time"
             );
         }
+        watching.abort();
+        let _ = watching.await;
         if let Ok(shared) = Arc::try_unwrap(shared) {
             shared.store.stop().await;
         } else {

@@ -22,6 +22,7 @@ use crate::store::{Principal, Store};
 use crate::throttle::{ConnectionRate, FailedLogins, Rates};
 use crate::wire::{CloseReason, LineDecoder, LineError, Outbox, looks_like_http, reply_line};
 use bytes::{Bytes, BytesMut};
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -97,11 +98,18 @@ where
         given_out: 0,
     };
     let reading = async {
-        session.read(&mut input).await;
+        match session.read(&mut input).await {
+            InputEnd::Lost => return,
+            InputEnd::Cut => session.shared.hub.leave(id),
+            InputEnd::Closing | InputEnd::Ended => {}
+        }
         if session.shared.hub.subscriptions(id).is_empty() {
             outbox.end_input();
+        } else {
+            session.ticket.half_closed();
         }
-        std::future::pending::<()>().await;
+        // Nothing is read any more that would tell of it.
+        session.closer.gone().await;
     };
     let writing = writer::write(&shared, id, &outbox, &mut output);
     // What is read is answered in the same turn, so the writing half comes second.
@@ -195,6 +203,19 @@ struct Session {
     given_out: usize,
 }
 
+/// Why no more requests come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum InputEnd {
+    /// The client has ended its input. It may go on to receive.
+    Ended,
+    /// TLS ended without saying so: what came may have been cut short. What was asked is answered, and no more.
+    Cut,
+    /// The connection is to be closed.
+    Closing,
+    /// The other end is gone.
+    Lost,
+}
+
 /// A conversation that could be seen.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Reached {
@@ -206,7 +227,7 @@ struct Reached {
 
 impl Session {
     /// Reads requests until the client's end of input, or until the connection is to be closed.
-    async fn read(&mut self, input: &mut (impl AsyncRead + Unpin)) {
+    async fn read(&mut self, input: &mut (impl AsyncRead + Unpin)) -> InputEnd {
         let mut decoder = LineDecoder::new(self.shared.limits.max_line_bytes);
         let mut buffer = BytesMut::new();
         let mut read_bytes = READ_BYTES.0;
@@ -215,7 +236,7 @@ impl Session {
         loop {
             while let Ok(Some(line)) = decoder.decode(&mut buffer) {
                 if !self.line(line).await {
-                    return;
+                    return InputEnd::Closing;
                 }
             }
             self.limit(decoder.take_skipped());
@@ -237,12 +258,17 @@ impl Session {
                 () = &mut closing => {
                     // Changes nothing where it is closed for another reason already.
                     closer.close(CloseReason::Shutdown);
-                    return;
+                    return InputEnd::Closing;
                 }
                 read = next => read,
             };
             match read {
-                Ok(0) | Err(_) => break,
+                Ok(0) => break,
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return InputEnd::Cut,
+                Err(error) => {
+                    tracing::debug!(connection = self.ticket.id(), %error, "connection lost");
+                    return InputEnd::Lost;
+                }
                 Ok(count) => {
                     read_bytes = if count == room {
                         (read_bytes * 2).min(READ_BYTES.1)
@@ -254,9 +280,10 @@ impl Session {
         }
         while let Ok(Some(line)) = decoder.decode_eof(&mut buffer) {
             if !self.line(line).await {
-                return;
+                return InputEnd::Closing;
             }
         }
+        InputEnd::Ended
     }
 
     /// Deals with one line; false if no more is to be read.

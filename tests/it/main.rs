@@ -12,6 +12,7 @@ mod differential;
 mod disk;
 mod endings;
 mod envelope;
+mod gone;
 mod harness;
 mod ledger;
 mod lifecycle;

@@ -27,7 +27,7 @@ requests_per_second_per_address = 1000000
 ";
 
 /// The first unless the full size is asked for.
-fn size<T>(small: T, full: T) -> T {
+pub fn size<T>(small: T, full: T) -> T {
     if is_full() { full } else { small }
 }
 

@@ -213,6 +213,13 @@ impl Client {
         let _ = self.writer.shutdown(Shutdown::Both);
     }
 
+    /// Resets the connection, as a crash or a firewall does.
+    pub fn reset(self) {
+        self.writer
+            .reset_when_dropped()
+            .expect("set up a reset of the connection");
+    }
+
     /// Asserts that no event waits: asks for a ping, and finds nothing before its answer.
     pub fn no_more_events(&mut self) {
         self.ok("session", "ping", json!({}));

@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
@@ -86,6 +87,15 @@ impl Socket {
                 tls.tcp.shutdown(how)
             }
         }
+    }
+
+    /// Has the last handle to go reset the connection, as a crash or a firewall does, instead of ending it.
+    pub fn reset_when_dropped(&self) -> io::Result<()> {
+        let stream = match self {
+            Self::Tcp(tcp) | Self::Tls(Tls { tcp, .. }) => tcp,
+            Self::Unix(_) => return Err(io::Error::other("a Unix socket has no reset")),
+        };
+        socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO))
     }
 
     /// The certificate that the other side presented, if this is TLS.

@@ -2,15 +2,19 @@
 //!
 //! It knows connections by their numbers and can close them; it never reads or writes one.
 
+mod places;
+mod source;
+
+pub use source::{Remote, Source};
+
 use crate::hub::ConnectionId;
 use crate::limits::Limits;
 use crate::model::{Id, IdMaker, TokenId, UserId};
 use crate::store::{Ended, Ends};
 use crate::wire::{CloseReason, Outbox, closed_line};
+use places::Places;
 use serde::Serialize;
 use std::collections::HashMap;
-use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::sync::CancellationToken;
@@ -36,49 +40,6 @@ impl Access {
     }
 }
 
-/// Where a connection comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Remote {
-    /// Over TCP.
-    Tcp(std::net::SocketAddr),
-    /// Over a Unix socket, by a process of this user id.
-    Unix {
-        /// The user id, if the system tells it.
-        uid: Option<u32>,
-    },
-}
-
-impl fmt::Display for Remote {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(f),
-            Self::Unix { uid: Some(uid) } => write!(f, "unix:uid={uid}"),
-            Self::Unix { uid: None } => f.write_str("unix"),
-        }
-    }
-}
-
-impl Remote {
-    /// What is counted as one source: an IPv4 address, an IPv6 network of 64 bits, or all Unix sockets.
-    #[must_use]
-    pub fn source(&self) -> Source {
-        match self {
-            Self::Tcp(address) => match address.ip().to_canonical() {
-                IpAddr::V6(address) => {
-                    let network = address.to_bits() >> 64 << 64;
-                    Source(Some(IpAddr::V6(Ipv6Addr::from_bits(network))))
-                }
-                address @ IpAddr::V4(_) => Source(Some(address)),
-            },
-            Self::Unix { .. } => Source(None),
-        }
-    }
-}
-
-/// What connections, requests and failed logins are counted by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Source(Option<IpAddr>);
-
 /// Why a connection is not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
@@ -98,13 +59,12 @@ pub struct Registry {
     open: AtomicUsize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     ids: IdMaker,
     next: ConnectionId,
     connections: HashMap<ConnectionId, Connection>,
-    /// Connections of login listeners.
-    by_source: HashMap<Source, usize>,
+    places: Places,
     by_user: HashMap<UserId, Vec<ConnectionId>>,
     /// Connections of login listeners on which nobody is logged in.
     not_logged_in: usize,
@@ -114,11 +74,12 @@ struct State {
 #[derive(Debug)]
 struct Connection {
     session: Session,
-    source: Source,
     /// There once the connection is served.
     closer: Option<Closer>,
     /// It was to be closed before it was served.
     ended: bool,
+    /// Its other end was gone before it was served.
+    gone: bool,
 }
 
 /// A session as `session list` shows it.
@@ -154,6 +115,7 @@ pub struct Account {
 pub struct Closer {
     outbox: Arc<Outbox>,
     closing: CancellationToken,
+    gone: CancellationToken,
     session: Ended,
 }
 
@@ -165,6 +127,7 @@ impl Closer {
             outbox,
             // Its own token, because each wake-up of a connection looks at it: they must not share a lock.
             closing: shutdown.child_token(),
+            gone: CancellationToken::new(),
             session: Ended::default(),
         }
     }
@@ -194,6 +157,11 @@ impl Closer {
     pub async fn closing(&self) {
         self.closing.cancelled().await;
     }
+
+    /// Waits until the other end of the connection is gone, so that nothing can reach it any more.
+    pub async fn gone(&self) {
+        self.gone.cancelled().await;
+    }
 }
 
 impl Registry {
@@ -201,7 +169,15 @@ impl Registry {
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         Self {
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                ids: IdMaker::default(),
+                next: 0,
+                connections: HashMap::new(),
+                places: Places::new(&limits),
+                by_user: HashMap::new(),
+                not_logged_in: 0,
+                ends: 0,
+            }),
             limits,
             open: AtomicUsize::new(0),
         }
@@ -211,7 +187,8 @@ impl Registry {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Admits a connection, as long as the ticket is kept.
+    /// Admits a connection, as long as the ticket is kept. Where there is no place, the oldest connection whose client
+    /// has ended its input gives up its own: most likely that client is gone (protocol.md, 1).
     pub fn admit(
         self: &Arc<Self>,
         access: Access,
@@ -220,20 +197,18 @@ impl Registry {
     ) -> Result<Ticket, Refused> {
         let source = remote.source();
         let mut state = self.lock();
-        if state.connections.len() >= self.limits.max_connections {
-            return Err(Refused::Total);
+        let login = access == Access::Login;
+        state.places.check()?;
+        if login && state.not_logged_in >= self.limits.max_connections_not_logged_in {
+            return Err(Refused::NotLoggedIn);
         }
-        if access == Access::Login {
-            if state.not_logged_in >= self.limits.max_connections_not_logged_in {
-                return Err(Refused::NotLoggedIn);
-            }
-            let of_source = state.by_source.entry(source).or_default();
-            if *of_source >= self.limits.max_connections_per_address {
-                return Err(Refused::PerAddress);
-            }
-            *of_source += 1;
-            state.not_logged_in += 1;
+        let displaced = state.places.take(login.then_some(source))?;
+        if let Some(connection) = displaced.and_then(|id| state.connections.get(&id))
+            && let Some(closer) = &connection.closer
+        {
+            closer.close(CloseReason::TooManyConnections);
         }
+        state.not_logged_in += usize::from(login);
         state.next += 1;
         let id = state.next;
         let session = Session {
@@ -245,9 +220,9 @@ impl Registry {
         };
         let connection = Connection {
             session,
-            source,
             closer: None,
             ended: false,
+            gone: false,
         };
         state.connections.insert(id, connection);
         self.open.fetch_add(1, Ordering::Relaxed);
@@ -256,7 +231,15 @@ impl Registry {
             id,
             access,
             source,
+            took_place: displaced.is_some(),
         })
+    }
+
+    /// Says that the other end of a connection is gone.
+    pub fn hung_up(&self, id: ConnectionId) {
+        if let Some(connection) = self.lock().connections.get_mut(&id) {
+            connection.hang_up();
+        }
     }
 
     /// How many connections are open.
@@ -341,6 +324,13 @@ impl Connection {
             None => self.ended = true,
         }
     }
+
+    fn hang_up(&mut self) {
+        match &self.closer {
+            Some(closer) => closer.gone.cancel(),
+            None => self.gone = true,
+        }
+    }
 }
 
 /// An admitted connection's place, which is free again when the ticket is dropped.
@@ -350,6 +340,7 @@ pub struct Ticket {
     id: ConnectionId,
     access: Access,
     source: Source,
+    took_place: bool,
 }
 
 impl Ticket {
@@ -371,6 +362,12 @@ impl Ticket {
         self.source
     }
 
+    /// Whether another connection gave its place up for this one.
+    #[must_use]
+    pub const fn took_place(&self) -> bool {
+        self.took_place
+    }
+
     /// Says how the connection can be closed; it is at once, if it was to be before.
     pub fn served(&self, closer: Closer) {
         if let Some(connection) = self.registry.lock().connections.get_mut(&self.id) {
@@ -378,7 +375,21 @@ impl Ticket {
             if connection.ended {
                 connection.end();
             }
+            if connection.gone {
+                connection.hang_up();
+            }
         }
+    }
+
+    /// Says that the client has ended its input, and that the connection lives on for its subscriptions.
+    pub fn half_closed(&self) {
+        let counted = self.counted_source();
+        self.registry.lock().places.half_close(self.id, counted);
+    }
+
+    /// What it is counted by, if it is.
+    fn counted_source(&self) -> Option<Source> {
+        (self.access == Access::Login).then_some(self.source)
     }
 
     /// The connection's session.
@@ -447,19 +458,10 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         let mut state = self.registry.lock();
         state.log_out(self.id, self.access);
-        let Some(connection) = state.connections.remove(&self.id) else {
-            return;
-        };
+        state.connections.remove(&self.id);
+        state.places.free(self.id, self.counted_source());
         self.registry.open.fetch_sub(1, Ordering::Relaxed);
-        if self.access == Access::Login {
-            state.not_logged_in -= 1;
-            if let Some(count) = state.by_source.get_mut(&connection.source) {
-                *count -= 1;
-                if *count == 0 {
-                    state.by_source.remove(&connection.source);
-                }
-            }
-        }
+        state.not_logged_in -= usize::from(self.access == Access::Login);
     }
 }
 

@@ -1,0 +1,47 @@
+//! Where connections come from, and what they are counted by.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+
+/// Where a connection comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remote {
+    /// Over TCP.
+    Tcp(std::net::SocketAddr),
+    /// Over a Unix socket, by a process of this user id.
+    Unix {
+        /// The user id, if the system tells it.
+        uid: Option<u32>,
+    },
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix { uid: Some(uid) } => write!(f, "unix:uid={uid}"),
+            Self::Unix { uid: None } => f.write_str("unix"),
+        }
+    }
+}
+
+impl Remote {
+    /// What is counted as one source: an IPv4 address, an IPv6 network of 64 bits, or all Unix sockets.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        match self {
+            Self::Tcp(address) => match address.ip().to_canonical() {
+                IpAddr::V6(address) => {
+                    let network = address.to_bits() >> 64 << 64;
+                    Source(Some(IpAddr::V6(Ipv6Addr::from_bits(network))))
+                }
+                address @ IpAddr::V4(_) => Source(Some(address)),
+            },
+            Self::Unix { .. } => Source(None),
+        }
+    }
+}
+
+/// What connections, requests and failed logins are counted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Source(Option<IpAddr>);
