@@ -119,6 +119,14 @@ impl Search {
             .flat_map(|condition| &condition.tests)
     }
 
+    /// Whether a field is shown, filtered or sorted by.
+    #[must_use]
+    pub fn concerns(&self, field: Field) -> bool {
+        self.fields.contains(&field)
+            || self.sort_by.contains(&field)
+            || self.filter.iter().any(|condition| condition.field == field)
+    }
+
     /// The bounds, lower included and upper excluded, within which the object's own id must lie.
     #[must_use]
     pub fn id_bounds(&self) -> (u128, u128) {

@@ -13,10 +13,10 @@ use crate::model::{Clock, Event, Id, Seq};
 use crate::store::journal::Place;
 use crate::store::operation::{Answer, Ended, Operation, Outcome, Principal, Query};
 use crate::store::rows::Head;
-use crate::store::rules::{self, Deletion};
+use crate::store::rules::{self, Deletions, Turn};
 use crate::store::state::State;
 use crate::store::txn::{Round, Txn};
-use crate::store::{Cursor, Done, EventPage, LogHead, OnCommit, OpenError, keys};
+use crate::store::{Cursor, Done, EventPage, LogHead, OnCommit, OpenError};
 use crate::store::{answer, moment};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -109,10 +109,10 @@ impl Store {
         on_commit: OnCommit,
     ) -> Result<Self, OpenError> {
         let mut head = Ok(Head::default());
-        let mut deletions = Ok(Vec::new());
+        let mut deletions = Ok(Deletions::default());
         backend.read(&mut |state| {
             head = moment::head(state);
-            deletions = rules::unfinished(state);
+            deletions = Deletions::of(state);
         });
         let unreadable = |_| OpenError("the state cannot be read; the log says why".to_owned());
         let head = head.map_err(unreadable)?;
@@ -290,7 +290,7 @@ struct Actor {
     shared: Arc<Shared>,
     jobs: mpsc::Receiver<Job>,
     head: Head,
-    deletions: Vec<Deletion>,
+    deletions: Deletions,
     on_commit: OnCommit,
 }
 
@@ -344,7 +344,7 @@ impl Actor {
         let now_ms = shared.settings.clock.now_ms();
         let mut results: Vec<(Done, Result<Outcome, Error>)> = Vec::with_capacity(jobs.len());
         let mut round = None;
-        let mut finished = None;
+        let mut turn = Turn::default();
         shared.backend.read(&mut |state| {
             let mut txn = Txn::new(state, self.head, now_ms);
             while let Some(job) = jobs.pop_front() {
@@ -366,20 +366,11 @@ impl Actor {
                     break;
                 }
             }
-            let housekeeping =
-                rules::forget_old_nonces(&mut txn, keep_ms).and_then(|()| {
-                    match self.deletions.first() {
-                        Some(&deletion) => rules::continue_deletion(&mut txn, deletion),
-                        None => Ok(false),
-                    }
-                });
-            match housekeeping {
-                Ok(done) => {
-                    txn.keep();
-                    finished = Some(done);
-                }
+            match rules::forget_old_nonces(&mut txn, keep_ms) {
+                Ok(()) => txn.keep(),
                 Err(_) => txn.roll_back(),
             }
+            turn = self.deletions.take_slices(&mut txn);
             round = if txn.is_empty() {
                 None
             } else {
@@ -387,9 +378,12 @@ impl Actor {
             };
         });
         let committed = match round {
-            None => Ok(()),
+            None => {
+                self.deletions.note(&turn, &[]);
+                Ok(())
+            }
             Some(Err(error)) => Err(error),
-            Some(Ok(round)) => self.commit(&round, finished == Some(true)),
+            Some(Ok(round)) => self.commit(&round, &turn),
         };
         for (done, result) in results {
             match (&committed, result) {
@@ -401,7 +395,7 @@ impl Actor {
         committed.is_ok()
     }
 
-    fn commit(&mut self, round: &Round, deletion_finished: bool) -> Result<(), Error> {
+    fn commit(&mut self, round: &Round, turn: &Turn) -> Result<(), Error> {
         self.shared
             .backend
             .commit(round)
@@ -415,26 +409,9 @@ impl Actor {
             .head
             .write()
             .unwrap_or_else(PoisonError::into_inner) = round.head;
-        self.note_deletions(round, deletion_finished);
+        self.deletions.note(turn, &round.changes);
         (self.on_commit)(&round.events);
         Ok(())
-    }
-
-    /// Keeps the list of unfinished deletions in step with their keys.
-    fn note_deletions(&mut self, round: &Round, finished: bool) {
-        if finished {
-            self.deletions.remove(0);
-        }
-        for (key, value) in &round.changes {
-            let deletion = match key.as_ref() {
-                [b'd', b'u', ..] => Deletion::User(keys::last_id(key).into()),
-                [b'd', ..] => Deletion::Conversation(keys::last_id(key).into()),
-                _ => continue,
-            };
-            if value.is_some() && !self.deletions.contains(&deletion) {
-                self.deletions.push(deletion);
-            }
-        }
     }
 }
 

@@ -1,11 +1,13 @@
 //! Answering a query over the committed state, with the rights of whoever asks read from that same state.
 
 use crate::error::Error;
+use crate::limits::MEMBERS_SHOWN_MAX;
 use crate::model::{ConversationId, Id, MessageId, PasswordHash, Sight, UserId};
 use crate::store::keys;
 use crate::store::operation::{Answer, Counts, LoginHolder, Members, Principal, Query};
+use crate::store::remains::Remains;
 use crate::store::rows::{self, Head, MessageRow, UserRow};
-use crate::store::rules::{self, Deletion, Rights};
+use crate::store::rules::{self, Rights};
 use crate::store::search::{self, Reader};
 use crate::store::state::State;
 use crate::wire::data;
@@ -33,10 +35,12 @@ pub fn answer(
             json(&rows::decode::<UserRow<'_>>(&row?)?.object(id))
         }
         Query::Conversation(given) => {
-            let (id, row) = rules::visible_conversation(state, rights, given)?;
-            let shown = row.members <= crate::limits::MEMBERS_SHOWN_MAX;
+            let (id, mut row) = rules::visible_conversation(state, rights, given)?;
+            let remains = Remains::of(state)?;
+            row.members = remains.member_count(state, id, row.members)?;
+            let shown = row.members <= MEMBERS_SHOWN_MAX;
             let user_ids = shown
-                .then(|| search::members(state, id, 0, usize::MAX))
+                .then(|| remains.members(state, id, 0, usize::MAX))
                 .transpose()?;
             json(&row.object(id, user_ids))
         }
@@ -54,19 +58,17 @@ pub fn answer(
             size,
         } => {
             let (id, row) = rules::visible_conversation(state, rights, conversation)?;
-            let user_ids = search::members(state, id, *from, size.unwrap_or(usize::MAX))?;
+            let remains = Remains::of(state)?;
             json(&Members {
-                user_ids,
-                total: row.members,
+                user_ids: remains.members(state, id, *from, size.unwrap_or(usize::MAX))?,
+                total: remains.member_count(state, id, row.members)?,
             })
         }
         Query::Search(search) => {
-            let deletions = rules::unfinished(state)?;
-            let deleted = deletions.iter().filter_map(conversation_of).collect();
             let reader = Reader {
                 state,
                 head: *head,
-                deleted: &deleted,
+                remains: Remains::of(state)?,
                 rights,
                 deadline,
             };
@@ -147,11 +149,4 @@ fn sight(state: &dyn State, user: UserId) -> Result<Sight, Error> {
 
 fn json(value: &impl Serialize) -> Result<Answer, Error> {
     data(value).map(Answer::Json)
-}
-
-fn conversation_of(deletion: &Deletion) -> Option<ConversationId> {
-    match deletion {
-        Deletion::Conversation(id) => Some(*id),
-        Deletion::User(_) => None,
-    }
 }

@@ -15,11 +15,14 @@ mod keys;
 mod memory;
 mod moment;
 mod operation;
+mod remains;
 mod room;
 mod rows;
 mod rules;
 mod search;
 mod state;
+#[cfg(test)]
+mod steps;
 mod txn;
 
 pub use actor::{Settings, Store};

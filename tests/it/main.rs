@@ -8,6 +8,7 @@
 
 mod bench;
 mod crash;
+mod deletions;
 mod differential;
 mod disk;
 mod endings;

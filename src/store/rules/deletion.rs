@@ -6,8 +6,9 @@ use crate::limits::SLICE_MAX_ROWS;
 use crate::model::{ConversationId, Id, MessageId, UserId};
 use crate::store::keys;
 use crate::store::rows::{self, MessageRow, NonceRow};
-use crate::store::state::State;
+use crate::store::state::{Blob, State};
 use crate::store::txn::Txn;
+use std::collections::VecDeque;
 
 /// A deletion that is not finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,33 +23,108 @@ pub enum Deletion {
 pub fn unfinished(state: &dyn State) -> Result<Vec<Deletion>, Error> {
     let mut found = Vec::new();
     for entry in state.scan(&keys::prefix(b"d")) {
-        let (key, _) = entry?;
-        let id = keys::last_id(&key);
-        found.push(match key.get(1) {
-            Some(b'u') => Deletion::User(UserId(id)),
-            _ => Deletion::Conversation(ConversationId(id)),
-        });
+        found.extend(Deletion::of_key(&entry?.0));
     }
     Ok(found)
 }
 
-/// Takes one slice away; true when nothing is left.
-pub fn continue_deletion(txn: &mut Txn<'_>, deletion: Deletion) -> Result<bool, Error> {
-    match deletion {
-        Deletion::Conversation(id) => continue_conversation(txn, id),
-        Deletion::User(id) => leave_conversations(txn, None, id),
+/// The unfinished deletions in the order of their turns: each takes a slice and goes behind the others, so that a small
+/// one does not wait for a large one.
+#[derive(Debug, Default)]
+pub struct Deletions(VecDeque<Deletion>);
+
+/// What the deletions did in one round.
+#[derive(Debug, Default)]
+pub struct Turn {
+    /// Those that go behind the others, when the round is committed.
+    took: Vec<Deletion>,
+}
+
+impl Deletions {
+    /// Those of a state.
+    pub fn of(state: &dyn State) -> Result<Self, Error> {
+        Ok(Self(unfinished(state)?.into()))
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Forgets them: a state that is opened again knows them still.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Takes slices away, of one deletion after the other, up to [`SLICE_MAX_ROWS`] in all. One that fails is rolled
+    /// back, and has its turn again behind the others.
+    pub fn take_slices(&self, txn: &mut Txn<'_>) -> Turn {
+        let mut turn = Turn::default();
+        let mut left = SLICE_MAX_ROWS;
+        for &deletion in &self.0 {
+            if left == 0 {
+                break;
+            }
+            turn.took.push(deletion);
+            let taken = if let Ok(rows) = continue_deletion(txn, deletion, left) {
+                txn.keep();
+                rows
+            } else {
+                txn.roll_back();
+                0
+            };
+            // One that finds nothing left has looked at least.
+            left = left.saturating_sub(taken.max(1));
+        }
+        turn
+    }
+
+    /// Takes in what a round, now committed, has changed.
+    pub fn note(&mut self, turn: &Turn, changes: &[(Blob, Option<Blob>)]) {
+        // They were at the front, in this order, and nothing was put before them since.
+        self.0.rotate_left(turn.took.len().min(self.0.len()));
+        for (key, value) in changes {
+            let Some(deletion) = Deletion::of_key(key) else {
+                continue;
+            };
+            match value {
+                None => self.0.retain(|&other| other != deletion),
+                Some(_) if self.0.contains(&deletion) => {}
+                Some(_) => self.0.push_back(deletion),
+            }
+        }
     }
 }
 
-/// Takes a user out of a slice of its conversations; true when it is in none any more.
+impl Deletion {
+    fn of_key(key: &[u8]) -> Option<Self> {
+        match key {
+            [b'd', b'u', ..] => Some(Self::User(keys::last_id(key).into())),
+            [b'd', ..] => Some(Self::Conversation(keys::last_id(key).into())),
+            _ => None,
+        }
+    }
+}
+
+/// Takes one slice of at most so many rows away, and says how many they were.
+fn continue_deletion(txn: &mut Txn<'_>, deletion: Deletion, most: usize) -> Result<usize, Error> {
+    match deletion {
+        Deletion::Conversation(id) => continue_conversation(txn, id, most),
+        Deletion::User(id) => leave_conversations(txn, None, id, most),
+    }
+}
+
+/// Takes a user out of a slice of its conversations, and says how many they were. What is left is noted as unfinished.
 pub fn leave_conversations(
     txn: &mut Txn<'_>,
     by: Option<UserId>,
     user: UserId,
-) -> Result<bool, Error> {
+    most: usize,
+) -> Result<usize, Error> {
     let range = keys::prefix(&keys::under(b'o', user.0));
-    let slice = keys_of(txn, &range, SLICE_MAX_ROWS)?;
-    let done = slice.len() < SLICE_MAX_ROWS;
+    let slice = keys_of(txn, &range, most)?;
+    let taken = slice.len();
     for key in slice {
         let id = ConversationId(keys::last_id(&key));
         leave(txn, id, user)?;
@@ -59,20 +135,24 @@ pub fn leave_conversations(
         }
     }
     let key = keys::user_deletion(user);
-    if !done {
-        txn.put(&key, &[]);
-    } else if txn.contains(&key)? {
-        txn.remove(&key);
+    match (taken < most, txn.contains(&key)?) {
+        (false, false) => txn.put(&key, &[]),
+        (true, true) => txn.remove(&key),
+        _ => {}
     }
-    Ok(done)
+    Ok(taken)
 }
 
-fn continue_conversation(txn: &mut Txn<'_>, id: ConversationId) -> Result<bool, Error> {
-    let members = keys_of(txn, &keys::prefix(&keys::under(b'p', id.0)), SLICE_MAX_ROWS)?;
+fn continue_conversation(
+    txn: &mut Txn<'_>,
+    id: ConversationId,
+    most: usize,
+) -> Result<usize, Error> {
+    let members = keys_of(txn, &keys::prefix(&keys::under(b'p', id.0)), most)?;
     for key in &members {
         leave(txn, id, UserId(keys::last_id(key)))?;
     }
-    let mut left = SLICE_MAX_ROWS - members.len();
+    let mut left = most - members.len();
     let messages = txn
         .scan(&keys::prefix(&keys::under(b'm', id.0)))
         .take(left)
@@ -100,11 +180,10 @@ fn continue_conversation(txn: &mut Txn<'_>, id: ConversationId) -> Result<bool, 
         }
         txn.remove(key);
     }
-    let done = nonces.len() < left;
-    if done {
+    if nonces.len() < left {
         txn.remove(&keys::conversation_deletion(id));
     }
-    Ok(done)
+    Ok(most - left + nonces.len())
 }
 
 /// Forgets a slice of the nonces whose messages were deleted more than `keep_ms` ago.

@@ -2,6 +2,7 @@
 
 use super::{Rights, deletion, existing_user, forbidden, not_logged_in, token};
 use crate::error::{Code, Error, excerpt};
+use crate::limits::SLICE_MAX_ROWS;
 use crate::model::{
     Audience, EventType, Given, Login, Name, PasswordHash, Role, Subclass, Surname, UserId,
     fold_login,
@@ -139,7 +140,7 @@ pub fn delete(txn: &mut Txn<'_>, rights: Rights, user: &Given<UserId>) -> Result
     let Some(row) = txn.user(id)? else {
         return Err(super::no_user(user));
     };
-    deletion::leave_conversations(txn, rights.user(), id)?;
+    deletion::leave_conversations(txn, rights.user(), id, SLICE_MAX_ROWS)?;
     token::delete_all(txn, id)?;
     txn.remove(&keys::login(&fold_login(&row.login)));
     txn.remove(&keys::user(id));

@@ -22,12 +22,12 @@ use crate::model::{
     UserId,
 };
 use crate::store::keys;
+use crate::store::remains::Remains;
 use crate::store::rows::{self, ConversationRow, CountersRow, Head, MessageRow, UserRow};
 use crate::store::rules::Rights;
 use crate::store::state::{Blob, State};
 use select::Selection;
 use serde_json::value::RawValue;
-use std::collections::HashSet;
 use std::time::Instant;
 
 /// Bytes of sort keys and rows that one search may hold.
@@ -52,8 +52,8 @@ pub struct Reader<'a> {
     pub state: &'a dyn State,
     /// Its numbers.
     pub head: Head,
-    /// Conversations that are gone, some of whose rows are still there.
-    pub deleted: &'a HashSet<ConversationId>,
+    /// What is gone, although some of its rows are still there.
+    pub remains: Remains,
     /// The rights of whoever asks.
     pub rights: Rights,
     /// When the search ends with `timeout`.
@@ -155,12 +155,15 @@ fn use_matching(
             }
         }
         Kind::Conversation => {
-            let row: ConversationRow<'_> = rows::decode(&candidate.row)?;
+            let mut row: ConversationRow<'_> = rows::decode(&candidate.row)?;
             let id = ConversationId(candidate.id);
+            if search.concerns(Field::MemberCount) || search.concerns(Field::UserIds) {
+                row.members = reader.remains.member_count(reader.state, id, row.members)?;
+            }
             let mut object = row.object(id, None);
             for condition in &search.filter {
                 let holds = if condition.field == Field::UserIds {
-                    has_members(reader.state, id, &condition.tests)?
+                    has_members(reader, id, &condition.tests)?
                 } else {
                     condition.holds(&object)
                 };
@@ -169,7 +172,7 @@ fn use_matching(
                 }
             }
             if search.fields.contains(&Field::UserIds) && row.members <= MEMBERS_SHOWN_MAX {
-                object.user_ids = Some(members(reader.state, id, 0, usize::MAX)?);
+                object.user_ids = Some(reader.remains.members(reader.state, id, 0, usize::MAX)?);
             }
             use_it(&object)
         }
@@ -202,7 +205,7 @@ impl<T: Object> Found for T {
 }
 
 fn has_members(
-    state: &dyn State,
+    reader: &Reader<'_>,
     conversation: ConversationId,
     tests: &[Test],
 ) -> Result<bool, Error> {
@@ -212,28 +215,16 @@ fn has_members(
         };
         let mut any = false;
         for &id in ids {
-            any = any || state.contains(&keys::member(conversation, UserId(id)))?;
+            any = any
+                || reader
+                    .remains
+                    .is_member(reader.state, conversation, UserId(id))?;
         }
         if !any {
             return Ok(false);
         }
     }
     Ok(true)
-}
-
-/// The members of a conversation, in the order of their ids.
-pub fn members(
-    state: &dyn State,
-    conversation: ConversationId,
-    from: usize,
-    size: usize,
-) -> Result<Vec<UserId>, Error> {
-    state
-        .scan(&keys::prefix(&keys::under(b'p', conversation.0)))
-        .skip(from)
-        .take(size)
-        .map(|entry| Ok(UserId(keys::last_id(&entry?.0))))
-        .collect()
 }
 
 /// The total where a counter knows it: for everything, for one conversation's messages, for one member's conversations.
@@ -290,7 +281,7 @@ fn memberships(reader: &Reader<'_>, user: UserId) -> Result<u64, Error> {
         return Ok(0);
     };
     let mut count = rows::decode::<UserRow<'_>>(&row)?.conversations;
-    for &conversation in reader.deleted {
+    for &conversation in reader.remains.conversations() {
         if reader
             .state
             .contains(&keys::membership(user, conversation))?

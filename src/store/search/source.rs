@@ -76,7 +76,9 @@ pub fn candidates<'a>(
                 let messages = state.scan(&keys::prefix(b"m")).map(message);
                 Ok(Box::new(messages.filter(|candidate| {
                     candidate.as_ref().map_or(true, |found| {
-                        !reader.deleted.contains(&ConversationId(found.conversation))
+                        !reader
+                            .remains
+                            .has_conversation(ConversationId(found.conversation))
                     })
                 })))
             }
@@ -133,7 +135,7 @@ fn single<'a>(
                     return Ok(None);
                 };
                 let conversation = ConversationId(keys::last_id(&place));
-                if reader.deleted.contains(&conversation) || !sees(conversation)? {
+                if reader.remains.has_conversation(conversation) || !sees(conversation)? {
                     return Ok(None);
                 }
                 (
@@ -192,7 +194,7 @@ fn timelines(
     Ok(within.map(|ids| {
         ids.into_iter()
             .map(ConversationId)
-            .filter(|conversation| !reader.deleted.contains(conversation))
+            .filter(|&conversation| !reader.remains.has_conversation(conversation))
             .collect()
     }))
 }
@@ -257,7 +259,10 @@ fn by_place(reader: &Reader<'_>, entry: Entry) -> Option<Result<Candidate, Error
     let find = || -> Result<Option<Candidate>, Error> {
         let (key, place) = entry?;
         let (id, conversation) = (keys::last_id(&key), keys::last_id(&place));
-        if reader.deleted.contains(&ConversationId(conversation)) {
+        if reader
+            .remains
+            .has_conversation(ConversationId(conversation))
+        {
             return Ok(None);
         }
         let row = reader

@@ -1,0 +1,140 @@
+//! A state whose rounds a test makes one by one, so that it can look at it between them.
+
+use crate::model::{
+    ConversationId, Event, Given, Login, MessageId, MessageText, Name, PasswordHash, UserId,
+};
+use crate::store::answer;
+use crate::store::operation::{Answer, Change, Operation, Outcome, Principal, Query};
+use crate::store::rows::Head;
+use crate::store::rules::{self, Deletions};
+use crate::store::state::Blob;
+use crate::store::txn::{Round, Txn};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// When its time begins, in milliseconds.
+const BEGIN_MS: u64 = 1_795_000_000_000;
+/// For how long events are kept, in milliseconds.
+pub const KEEP_MS: u64 = 60_000;
+
+/// A state in memory.
+pub struct Steps {
+    pub state: BTreeMap<Blob, Blob>,
+    pub head: Head,
+    pub events: Vec<Event>,
+    pub now_ms: u64,
+    deletions: Deletions,
+}
+
+impl Steps {
+    pub fn new() -> Self {
+        Self {
+            state: BTreeMap::new(),
+            head: Head::default(),
+            events: Vec::new(),
+            now_ms: BEGIN_MS,
+            deletions: Deletions::default(),
+        }
+    }
+
+    /// Makes a change for a trusted client, and nothing else.
+    pub fn apply(&mut self, change: Change) -> Outcome {
+        let by = Principal::Trusted;
+        let mut txn = Txn::new(&self.state, self.head, self.now_ms);
+        let outcome = rules::decide(&mut txn, Operation { by, change }, KEEP_MS).unwrap();
+        let round = txn.finish().unwrap();
+        let turn = rules::Turn::default();
+        self.commit(round, &turn);
+        outcome
+    }
+
+    /// Has the deletions take one round's slices. False if there are no deletions.
+    pub fn take_slices(&mut self) -> bool {
+        if self.deletions.is_empty() {
+            return false;
+        }
+        let mut txn = Txn::new(&self.state, self.head, self.now_ms);
+        let turn = self.deletions.take_slices(&mut txn);
+        let round = txn.finish().unwrap();
+        self.commit(round, &turn);
+        true
+    }
+
+    /// Forgets everything but the state, as a restart does.
+    pub fn restart(&mut self) {
+        self.deletions = Deletions::of(&self.state).unwrap();
+    }
+
+    fn commit(&mut self, round: Round, turn: &rules::Turn) {
+        self.deletions.note(turn, &round.changes);
+        self.head = round.head;
+        for (key, value) in round.changes {
+            match value {
+                Some(value) => self.state.insert(key, value),
+                None => self.state.remove(&key),
+            };
+        }
+        self.events.extend(round.events);
+    }
+
+    /// What a query is answered.
+    pub fn query(&self, by: Principal, query: &Query) -> Value {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        match answer::answer(&self.state, &self.head, by, query, self.now_ms, deadline) {
+            Ok(Answer::Json(bytes)) => serde_json::from_slice(&bytes).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn create_user(&mut self, login: &str) -> UserId {
+        let change = Change::CreateUser {
+            login: Login::new(login.to_owned()).unwrap(),
+            name: Name::new(login.to_owned()).unwrap(),
+            surname: None,
+            password: PasswordHash::new("hash".to_owned()),
+            role: None,
+        };
+        match self.apply(change) {
+            Outcome::User { user_id } => user_id,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn create_conversation(&mut self, users: &[UserId]) -> ConversationId {
+        let change = Change::CreateConversation {
+            name: Name::new("lunch".to_owned()).unwrap(),
+            description: None,
+            users: users.iter().map(|&user| Given::Id(user)).collect(),
+        };
+        match self.apply(change) {
+            Outcome::Conversation { conversation_id } => conversation_id,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn create_message(&mut self, conversation: ConversationId, user: UserId) -> MessageId {
+        let change = Change::CreateMessage {
+            conversation: Given::Id(conversation),
+            user: Given::Id(user),
+            text: MessageText::new("hello".to_owned(), 100).unwrap(),
+            nonce: None,
+        };
+        match self.apply(change) {
+            Outcome::Message { message_id } => message_id,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn delete_user(&mut self, user: UserId) {
+        self.apply(Change::DeleteUser {
+            user: Given::Id(user),
+        });
+    }
+
+    pub fn delete_conversation(&mut self, conversation: ConversationId) {
+        self.apply(Change::DeleteConversation {
+            conversation: Given::Id(conversation),
+        });
+    }
+}
