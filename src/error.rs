@@ -85,7 +85,7 @@ codes! {
     Timeout = "timeout",
     /// The disk is full; nothing was changed.
     StorageFull = "storage_full",
-    /// The storage does not take changes at the moment.
+    /// The storage cannot be written, or read, at the moment; nothing was changed.
     Unavailable = "unavailable",
     /// Something that should not happen did; the log says what.
     Internal = "internal",
@@ -200,12 +200,12 @@ impl Error {
         )
     }
 
-    /// What a client is told while changes cannot be stored.
+    /// What a client is told while changes cannot be stored, or what is stored cannot be read.
     #[must_use]
     pub fn unavailable() -> Self {
         Self::new(
             Code::Unavailable,
-            "the storage failed and takes no more changes; nothing was changed; reading goes on; the operator finds the cause in chatd's log",
+            "the storage cannot do this at the moment; nothing was changed; try again in a moment; the operator finds the cause in chatd's log",
         )
     }
 

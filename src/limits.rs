@@ -45,6 +45,8 @@ pub const KEPT_DESCRIPTORS: usize = 32;
 pub const LEAVING_MAX_CONNECTIONS: usize = KEPT_DESCRIPTORS / 2;
 /// Milliseconds between two notes of a token's use.
 pub const TOKEN_USE_NOTED_MS: u64 = 60_000;
+/// Milliseconds that connections have to take their last line when the store has failed: the process ends within a second.
+pub const FAILURE_GRACE_MS: u64 = 500;
 /// Milliseconds that a connection which is closed has to take what waits for it.
 pub const CLOSE_GRACE_MS: u64 = 900;
 /// Seconds that connections have to take what waits for them when the daemon stops.

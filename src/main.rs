@@ -3,7 +3,7 @@
 use chatd::bench;
 use chatd::config::{Address, Config, LogFormat, Overrides};
 use chatd::model::Clock;
-use chatd::server::{Server, StartError};
+use chatd::server::{Ending, Server, StartError};
 use chatd::tls::Tls;
 use clap::{Parser, Subcommand};
 use std::fmt::Display;
@@ -19,7 +19,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The configuration cannot be used (`EX_CONFIG`).
 const EXIT_CONFIG: u8 = 78;
-/// The storage cannot be opened (`EX_IOERR`).
+/// The storage cannot be opened, or failed (`EX_IOERR`).
 const EXIT_STORAGE: u8 = 74;
 /// The file that is read when none is named and it is there.
 const CONFIG_FILE: &str = "chatd.toml";
@@ -183,7 +183,7 @@ async fn run(config: &Config) -> ExitCode {
         }
     }
     let reloader = server.reloader();
-    server
+    let ending = server
         .run(async {
             loop {
                 tokio::select! {
@@ -195,8 +195,13 @@ async fn run(config: &Config) -> ExitCode {
             tracing::info!("stopping");
         })
         .await;
-    tracing::info!("stopped");
-    ExitCode::SUCCESS
+    match ending {
+        Ending::Stopped => {
+            tracing::info!("stopped");
+            ExitCode::SUCCESS
+        }
+        Ending::Failed => fail(EXIT_STORAGE, "the store has failed; the log says why"),
+    }
 }
 
 /// Keeps passwords and hashes that are in memory from reaching a core dump, or another process of the same user.

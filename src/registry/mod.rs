@@ -141,6 +141,12 @@ impl Closer {
         self.closing.cancel();
     }
 
+    /// Sends a last line that says why, and ends the connection soon, without the answers that are not there yet.
+    pub fn close_unanswered(&self, reason: CloseReason) {
+        self.outbox.close_unanswered(closed_line(reason));
+        self.closing.cancel();
+    }
+
     /// Whether the connection's session was ended: nothing is done for it any more, not even what was asked before.
     #[must_use]
     pub fn session(&self) -> &Ended {
@@ -280,6 +286,15 @@ impl Registry {
         };
         connection.end();
         true
+    }
+
+    /// Closes every connection, without the answers that are not there yet.
+    pub fn close_unanswered(&self, reason: CloseReason) {
+        for connection in self.lock().connections.values() {
+            if let Some(closer) = &connection.closer {
+                closer.close_unanswered(reason);
+            }
+        }
     }
 
     /// How many times sessions were ended by a change.

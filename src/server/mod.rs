@@ -8,13 +8,14 @@ use crate::auth::Hasher;
 use crate::config::{Address, Config};
 use crate::counters::Counters;
 use crate::hub::Hub;
-use crate::limits::{Limits, SHUTDOWN_GRACE_SECONDS};
+use crate::limits::{FAILURE_GRACE_MS, Limits, SHUTDOWN_GRACE_SECONDS};
 use crate::model::{Clock, Event};
 use crate::registry::{Access, Registry};
 use crate::session::Shared;
 use crate::store::{self, OnCommit, OpenError, Settings, Store};
 use crate::throttle::{FailedLogins, Rates};
 use crate::tls::Tls;
+use crate::wire::CloseReason;
 use hang_ups::HangUps;
 use listener::Listener;
 use std::sync::{Arc, OnceLock};
@@ -36,6 +37,16 @@ pub enum StartError {
     Listen(String),
     /// The store does not open.
     Store(OpenError),
+}
+
+/// How a server ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Ending {
+    /// It was asked to.
+    Stopped,
+    /// The store failed, and the log says why: the daemon is to be started again.
+    Failed,
 }
 
 /// Reads the certificates of a running server's listeners again.
@@ -107,8 +118,9 @@ impl Server {
         )
     }
 
-    /// Serves until `stop` ends; then finishes what was read, and closes the store.
-    pub async fn run(self, stop: impl Future<Output = ()>) {
+    /// Serves until `stop` ends; then finishes what was read, and closes the store. Ends by itself, soon, when the store
+    /// has failed.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Ending {
         let Self {
             shared,
             listeners,
@@ -126,21 +138,28 @@ impl Server {
         let watched = Arc::clone(&shared);
         let watching = tokio::spawn(async move { hang_ups.tell(&watched.registry).await });
         accepting.spawn(keep_house(Arc::clone(&shared)));
-        stop.await;
-        shared.shutdown.cancel();
         accepting.close();
         tracker.close();
-        let grace = Duration::from_secs(SHUTDOWN_GRACE_SECONDS);
-        if tokio::time::timeout(grace, async {
-            tokio::join!(accepting.wait(), tracker.wait())
-        })
-        .await
-        .is_err()
-        {
-            tracing::warn!(
-                connections = tracker.len(),
-                "some connections did not take their answers in time"
-            );
+        let failure = shared.store.failure().clone();
+        let tasks = [accepting, tracker];
+        tokio::select! {
+            biased;
+            () = failure.declared() => {}
+            () = stop => {
+                shared.shutdown.cancel();
+                let grace = Duration::from_secs(SHUTDOWN_GRACE_SECONDS);
+                tokio::select! {
+                    biased;
+                    () = failure.declared() => {}
+                    () = drain(&tasks, grace) => {}
+                }
+            }
+        }
+        if failure.is_declared() {
+            shared.registry.close_unanswered(CloseReason::Unavailable);
+            shared.shutdown.cancel();
+            drain(&tasks, Duration::from_millis(FAILURE_GRACE_MS)).await;
+            return Ending::Failed;
         }
         watching.abort();
         let _ = watching.await;
@@ -150,6 +169,23 @@ impl Server {
             // Whoever keeps a handle, what was acknowledged is in the journal all the same.
             tracing::warn!("stopped without closing the store");
         }
+        if failure.is_declared() {
+            Ending::Failed
+        } else {
+            Ending::Stopped
+        }
+    }
+}
+
+/// Waits for tasks to end, but no longer than they are given.
+async fn drain(tasks: &[TaskTracker; 2], grace: Duration) {
+    let [accepting, connections] = tasks;
+    let ended = async { tokio::join!(accepting.wait(), connections.wait()) };
+    if tokio::time::timeout(grace, ended).await.is_err() {
+        tracing::warn!(
+            connections = connections.len(),
+            "some connections did not take their answers in time"
+        );
     }
 }
 

@@ -111,8 +111,8 @@ impl Session {
             Step::Answer(data) => self.outbox.push(reply_line(&Ok(data), tid.as_deref())),
             Step::Apply(operation) => {
                 let ends_sessions = operation.change.ends().is_some();
-                let slot = self.outbox.reserve();
-                self.apply(row, operation, slot, tid).await;
+                let slot = self.outbox.reserve(tid);
+                self.apply(row, operation, slot).await;
                 if ends_sessions {
                     // It may end this one, and with it what was sent behind.
                     self.outbox.all_answered().await;
@@ -120,22 +120,22 @@ impl Session {
             }
             Step::Hash(password, then) if self.by == Principal::Nobody => {
                 self.outbox.all_answered().await;
-                let slot = self.outbox.reserve();
+                let slot = self.outbox.reserve(tid);
                 let answer = Box::pin(self.register(password, then)).await;
-                slot.fill(reply_line(&answer, tid.as_deref()));
+                slot.fill(&answer);
             }
             Step::Hash(password, then) => {
-                let slot = self.outbox.reserve();
+                let slot = self.outbox.reserve(tid);
                 match self.hash(password).await {
-                    Ok(hash) => self.apply(row, then(hash), slot, tid).await,
-                    Err(error) => slot.fill(reply_line(&Err(error), tid.as_deref())),
+                    Ok(hash) => self.apply(row, then(hash), slot).await,
+                    Err(error) => slot.fill(&Err(error)),
                 }
             }
             Step::Act(action) => {
                 self.outbox.all_answered().await;
-                let slot = self.outbox.reserve();
+                let slot = self.outbox.reserve(tid);
                 let answer = self.act(row, action).await;
-                slot.fill(reply_line(&answer, tid.as_deref()));
+                slot.fill(&answer);
             }
         }
     }
@@ -169,7 +169,7 @@ impl Session {
     }
 
     /// Hands a change to the store, which answers once it is stored.
-    async fn apply(&self, row: &Row, operation: Operation, slot: ReplySlot, tid: Option<Bytes>) {
+    async fn apply(&self, row: &Row, operation: Operation, slot: ReplySlot) {
         let audit = row.audit.then(|| {
             let object = operation.change.subject();
             (row.event(), object, self.ticket.session())
@@ -193,10 +193,7 @@ impl Session {
             if let (Ok(_), Some((ends, registry, by))) = (&outcome, ends) {
                 registry.end(ends, by);
             }
-            slot.fill(reply_line(
-                &outcome.and_then(|outcome| data(&outcome)),
-                tid.as_deref(),
-            ));
+            slot.fill(&outcome.and_then(|outcome| data(&outcome)));
         });
         let session = self.closer.session().clone();
         self.shared.store.apply(operation, session, done).await;

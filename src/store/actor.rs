@@ -10,6 +10,7 @@ use crate::limits::{
     SLOW_ROUND_MS,
 };
 use crate::model::{Clock, Event, Id, Seq};
+use crate::store::failure::Failure;
 use crate::store::journal::Place;
 use crate::store::operation::{Answer, Ended, Operation, Outcome, Principal, Query};
 use crate::store::rows::Head;
@@ -18,6 +19,7 @@ use crate::store::state::State;
 use crate::store::txn::{Round, Txn};
 use crate::store::{Cursor, Done, EventPage, LogHead, OnCommit, OpenError};
 use crate::store::{answer, moment};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -27,8 +29,10 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 pub enum CommitError {
     /// There is no room; nothing was changed, and it may work later.
     Full,
-    /// It failed, and will go on failing.
-    Failed,
+    /// It could not be written; nothing was changed, and it may work later.
+    Unavailable,
+    /// Whether it was stored cannot be known, or cannot be shown; the backend's failure is declared.
+    InDoubt,
 }
 
 /// Where rounds are written and read back: the part that differs between the stores of one machine.
@@ -41,6 +45,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Which log the events count in.
     fn epoch(&self) -> Id;
+
+    /// What tells when the backend has failed for good.
+    fn failure(&self) -> &Failure;
 
     /// The oldest event not older than `since_ms`; one above the newest if there is none.
     fn oldest(&self, since_ms: u64) -> Result<Seq, Error>;
@@ -130,11 +137,14 @@ impl Store {
             head,
             deletions,
             on_commit,
+            under_way: Vec::with_capacity(ROUND_MAX_OPERATIONS),
+            written: false,
+            in_doubt: Vec::new(),
         };
         std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || {
-                actor.run();
+                actor.run_to_end();
                 let _ = stop.send(());
             })
             .map_err(|error| OpenError(format!("the store's thread cannot be started: {error}")))?;
@@ -226,6 +236,12 @@ impl Store {
         self.shared.backend.epoch()
     }
 
+    /// What tells when the store has failed for good: then the process is to end.
+    #[must_use]
+    pub fn failure(&self) -> &Failure {
+        self.shared.backend.failure()
+    }
+
     /// Takes no more operations, finishes those that wait, and closes the backend.
     pub async fn stop(self) {
         let stopped = self
@@ -292,10 +308,44 @@ struct Actor {
     head: Head,
     deletions: Deletions,
     on_commit: OnCommit,
+    /// The operations of the round that is being made, and how they ended.
+    under_way: Vec<(Done, Result<Outcome, Error>)>,
+    /// The round under way was handed to the backend.
+    written: bool,
+    /// What must not be answered, since nobody knows the answer. It waits here for the end of the process: the server
+    /// closes the connections.
+    in_doubt: Vec<Done>,
 }
 
 impl Actor {
-    fn run(mut self) {
+    /// Runs until there is no more to do. A panic is a failure of the store: without its thread it would answer reads
+    /// and nothing else for ever.
+    fn run_to_end(mut self) {
+        let ended = std::panic::catch_unwind(AssertUnwindSafe(|| self.run()));
+        if ended.is_err() {
+            self.park();
+            let failure = self.shared.backend.failure();
+            failure.declare("the store's thread has panicked");
+            // What waits was not begun; refused, it changes nothing.
+            self.jobs.close();
+            while let Some(job) = self.jobs.blocking_recv() {
+                (job.done)(Err(Error::unavailable()));
+            }
+            // The process is about to end. Until then nobody is told what nobody knows.
+            std::mem::forget(self.in_doubt);
+        }
+    }
+
+    /// Leaves the operations under way without an answer, if they may have been stored.
+    fn park(&mut self) {
+        if self.written {
+            let under_way = self.under_way.drain(..);
+            // What was refused is not in doubt; but its place in the order of answers comes after those that are.
+            self.in_doubt.extend(under_way.map(|(done, _)| done));
+        }
+    }
+
+    fn run(&mut self) {
         let mut batch = Vec::with_capacity(ROUND_MAX_OPERATIONS);
         loop {
             // With a deletion to go on with, the mailbox is only looked into.
@@ -315,6 +365,10 @@ impl Actor {
                         break;
                     }
                 }
+            }
+            if self.shared.backend.failure().is_declared() {
+                // Every change is refused from now on: a deletion would go on for ever.
+                self.deletions.clear();
             }
             let began = Instant::now();
             let operations = batch.len();
@@ -342,7 +396,7 @@ impl Actor {
         let shared = Arc::clone(&self.shared);
         let keep_ms = shared.settings.keep_ms;
         let now_ms = shared.settings.clock.now_ms();
-        let mut results: Vec<(Done, Result<Outcome, Error>)> = Vec::with_capacity(jobs.len());
+        self.written = false;
         let mut round = None;
         let mut turn = Turn::default();
         shared.backend.read(&mut |state| {
@@ -360,7 +414,7 @@ impl Actor {
                 } else {
                     txn.roll_back();
                 }
-                results.push((job.done, result));
+                self.under_way.push((job.done, result));
                 // What ends sessions is the last of its round: what they ask for behind it finds them ended.
                 if ends_sessions || txn.bytes() > ROUND_MAX_BYTES {
                     break;
@@ -383,9 +437,19 @@ impl Actor {
                 Ok(())
             }
             Some(Err(error)) => Err(error),
-            Some(Ok(round)) => self.commit(&round, &turn),
+            Some(Ok(round)) => match self.commit(&round, &turn) {
+                Ok(()) => Ok(()),
+                Err(CommitError::Full) => Err(Error::storage_full()),
+                Err(CommitError::Unavailable) => Err(Error::unavailable()),
+                Err(CommitError::InDoubt) => {
+                    self.park();
+                    return false;
+                }
+            },
         };
-        for (done, result) in results {
+        // One at a time leaves the list: a panic in one answer keeps the others.
+        self.under_way.reverse();
+        while let Some((done, result)) = self.under_way.pop() {
             match (&committed, result) {
                 // A refusal needs no storage, and a repeated nonce is answered only from what is stored.
                 (Err(error), Ok(_)) => done(Err(error.clone())),
@@ -395,14 +459,11 @@ impl Actor {
         committed.is_ok()
     }
 
-    fn commit(&mut self, round: &Round, turn: &Turn) -> Result<(), Error> {
-        self.shared
-            .backend
-            .commit(round)
-            .map_err(|error| match error {
-                CommitError::Full => Error::storage_full(),
-                CommitError::Failed => Error::unavailable(),
-            })?;
+    fn commit(&mut self, round: &Round, turn: &Turn) -> Result<(), CommitError> {
+        self.written = true;
+        let committed = self.shared.backend.commit(round);
+        self.written = !matches!(committed, Err(CommitError::Full | CommitError::Unavailable));
+        committed?;
         self.head = round.head;
         *self
             .shared

@@ -4,8 +4,8 @@
 //! It must not know what the files mean.
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, Stat, StatxFlags, flock, fsync, mkdirat,
-    openat, renameat, statat, statx, unlinkat,
+    AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, Stat, StatxFlags, flock, fstat, fsync,
+    mkdirat, openat, renameat, stat, statat, statx, unlinkat,
 };
 use rustix::io::Errno;
 use std::ffi::OsString;
@@ -26,6 +26,34 @@ const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o700);
 pub struct Directory {
     descriptor: OwnedFd,
     path: PathBuf,
+}
+
+/// Which file or directory something is, whatever it is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    /// What a path names.
+    pub fn of(path: &Path) -> Result<Self, Errno> {
+        stat(path).map(Self::from)
+    }
+
+    /// Which file this is.
+    pub fn of_file(file: &File) -> io::Result<Self> {
+        Ok(fstat(file)?.into())
+    }
+}
+
+impl From<Stat> for Identity {
+    fn from(about: Stat) -> Self {
+        Self {
+            device: about.st_dev,
+            inode: about.st_ino,
+        }
+    }
 }
 
 impl Directory {
@@ -72,6 +100,11 @@ impl Directory {
     #[must_use]
     pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
         self.path.join(name)
+    }
+
+    /// Which directory it is.
+    pub fn identity(&self) -> io::Result<Identity> {
+        Ok(fstat(&self.descriptor)?.into())
     }
 
     /// Opens a file for reading.
@@ -217,6 +250,15 @@ impl Directory {
     }
 }
 
+/// Whether an error says that there is no room: on the disk, or within a quota.
+#[must_use]
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
 /// The lock of a data directory: held by one daemon at a time, until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
@@ -224,7 +266,7 @@ pub struct Lock {
 }
 
 /// The file that is locked besides the directory itself: older builds lock nothing else.
-const LOCK_FILE: &str = "lock";
+pub const LOCK_FILE: &str = "lock";
 
 impl Lock {
     /// Locks a directory, or gives the text that says why not.
@@ -302,6 +344,7 @@ mod tests {
         let directory = Directory::make(&path).unwrap();
         fs::rename(&path, scratch.path().join("elsewhere")).unwrap();
         let other = Directory::make(&path).unwrap();
+        assert_ne!(directory.identity().unwrap(), other.identity().unwrap());
         directory.write_synced("note", "kept").unwrap();
         assert_eq!(directory.read("note").unwrap(), "kept");
         assert!(!other.has("note").unwrap());

@@ -3,6 +3,7 @@
 use crate::error::Error;
 use crate::model::{Clock, Event, Id, IdMaker, Seq};
 use crate::store::actor::{Backend, CommitError};
+use crate::store::failure::Failure;
 use crate::store::journal::Place;
 use crate::store::state::{Blob, State};
 use crate::store::txn::Round;
@@ -16,6 +17,7 @@ pub fn open(settings: Settings, on_commit: OnCommit) -> Result<Store, OpenError>
     Store::start(
         Box::new(Memory {
             epoch,
+            failure: Failure::default(),
             kept: RwLock::default(),
         }),
         settings,
@@ -29,6 +31,7 @@ fn epoch(clock: &Clock) -> Id {
 
 struct Memory {
     epoch: Id,
+    failure: Failure,
     kept: RwLock<Kept>,
 }
 
@@ -69,6 +72,10 @@ impl Backend for Memory {
 
     fn epoch(&self) -> Id {
         self.epoch
+    }
+
+    fn failure(&self) -> &Failure {
+        &self.failure
     }
 
     fn oldest(&self, since_ms: u64) -> Result<Seq, Error> {

@@ -10,6 +10,7 @@ mod actor;
 mod answer;
 mod data_dir;
 mod embedded;
+mod failure;
 mod journal;
 mod keys;
 mod memory;
@@ -21,12 +22,15 @@ mod rows;
 mod rules;
 mod search;
 mod state;
+mod state_dir;
 #[cfg(test)]
 mod steps;
 mod txn;
+mod watch;
 
 pub use actor::{Settings, Store};
 pub use embedded::open as open_embedded;
+pub use failure::Failure;
 pub use memory::open as open_memory;
 pub use operation::{
     Answer, Change, Counts, Ended, Ends, LoginHolder, Operation, Outcome, Patch, Principal, Query,

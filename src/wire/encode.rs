@@ -183,6 +183,8 @@ pub enum CloseReason {
     Http,
     /// This socket is for others.
     Forbidden,
+    /// The storage failed, and the daemon ends: what was asked last may have been done or not.
+    Unavailable,
 }
 
 impl CloseReason {
@@ -197,6 +199,7 @@ impl CloseReason {
             Self::TooManyConnections => "too_many_connections",
             Self::Http => "http",
             Self::Forbidden => "forbidden",
+            Self::Unavailable => "unavailable",
         }
     }
 
@@ -211,6 +214,9 @@ impl CloseReason {
             }
             Self::Http => "this port speaks newline-delimited JSON, not HTTP",
             Self::Forbidden => "this socket is not for your user",
+            Self::Unavailable => {
+                "the storage failed and chatd starts again; what was not answered may have been done or not: connect again in a moment, and repeat messages with the same nonce"
+            }
         }
     }
 }

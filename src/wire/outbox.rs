@@ -7,6 +7,8 @@
 //! What waits is bounded. An event that finds [`Outbox`] full is not kept: the outbox remembers from where on events
 //! are missing, and the connection fetches them from the journal at the client's own speed (protocol.md, 6).
 
+use super::encode::reply_line;
+use crate::error::{Code, Error};
 use crate::model::Seq;
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
@@ -117,9 +119,9 @@ impl Outbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the next place in the order of answers.
+    /// Takes the next place in the order of answers, for the answer to a request with this `tid`.
     #[must_use]
-    pub fn reserve(self: &Arc<Self>) -> ReplySlot {
+    pub fn reserve(self: &Arc<Self>, tid: Option<Bytes>) -> ReplySlot {
         let mut state = self.lock();
         let place = state.first + state.queue.len() as u64;
         state.queue.push_back(Entry::Waiting);
@@ -128,6 +130,7 @@ impl Outbox {
         ReplySlot {
             outbox: Some(Arc::clone(self)),
             place,
+            tid,
         }
     }
 
@@ -348,6 +351,24 @@ impl Outbox {
         self.settled.notify_one();
     }
 
+    /// Closes the connection with a last line, and without the answers that are not there yet: they will never be.
+    pub fn close_unanswered(&self, line: Bytes) {
+        let mut state = self.lock();
+        if !state.closing {
+            state.push(line);
+            state.closing = true;
+        }
+        state.waiting = 0;
+        for entry in &mut state.queue {
+            if matches!(entry, Entry::Waiting) {
+                *entry = Entry::Line(Bytes::new());
+            }
+        }
+        drop(state);
+        self.written.notify_one();
+        self.settled.notify_one();
+    }
+
     /// Drops what waits and keeps nothing from now on: the connection is gone.
     pub fn abandon(&self) {
         let mut state = self.lock();
@@ -373,32 +394,35 @@ impl State {
     }
 }
 
-/// The place of one answer. Dropped without an answer, it leaves its place empty.
+/// The place of one answer. Dropped without one, it is answered `internal`: whoever waits for it must not wait for ever.
 #[derive(Debug)]
 pub struct ReplySlot {
     outbox: Option<Arc<Outbox>>,
     place: u64,
+    tid: Option<Bytes>,
 }
 
 impl ReplySlot {
     /// Puts the answer in its place.
-    pub fn fill(mut self, line: Bytes) {
-        self.put(line);
+    pub fn fill(mut self, answer: &Result<Bytes, Error>) {
+        self.put(answer);
     }
 
-    fn put(&mut self, line: Bytes) {
+    fn put(&mut self, answer: &Result<Bytes, Error>) {
         let Some(outbox) = self.outbox.take() else {
             return;
         };
+        let line = reply_line(answer, self.tid.as_deref());
         let mut state = outbox.lock();
-        state.waiting -= 1;
+        // Where the connection closes without the answers, none is waited for.
+        state.waiting = state.waiting.saturating_sub(1);
         let index = self
             .place
             .checked_sub(state.first)
             .and_then(|index| usize::try_from(index).ok());
         let length = line.len();
         let is_first = index == Some(0);
-        if let Some(entry) = index.and_then(|index| state.queue.get_mut(index)) {
+        if let Some(entry @ Entry::Waiting) = index.and_then(|index| state.queue.get_mut(index)) {
             *entry = Entry::Line(line);
             state.pending_bytes += length;
         }
@@ -415,7 +439,10 @@ impl ReplySlot {
 
 impl Drop for ReplySlot {
     fn drop(&mut self) {
-        self.put(Bytes::new());
+        if self.outbox.is_some() {
+            let text = "something went wrong inside chatd, and its log says what; a change may have been made or not";
+            self.put(&Err(Error::new(Code::Internal, text)));
+        }
     }
 }
 
@@ -441,16 +468,25 @@ mod tests {
         Bytes::from_static(text.as_bytes())
     }
 
+    fn answer(slot: ReplySlot, data: &'static str) {
+        slot.fill(&Ok(line(data)));
+    }
+
+    fn sent(text: &str) -> String {
+        format!("{{\"result\":\"ok\",\"data\":{text}}}\n")
+    }
+
     #[test]
     fn answers_keep_their_order_and_events_stay_behind_them() {
         let outbox = outbox();
-        let first = outbox.reserve();
-        let second = outbox.reserve();
+        let first = outbox.reserve(None);
+        let second = outbox.reserve(None);
         outbox.offer(1, &line("event "));
-        second.fill(line("two "));
+        answer(second, "two");
         assert_eq!(text(&outbox), None);
-        first.fill(line("one "));
-        assert_eq!(text(&outbox).as_deref(), Some("one two event "));
+        answer(first, "one");
+        let expected = sent("one") + &sent("two") + "event ";
+        assert_eq!(text(&outbox), Some(expected));
         assert_eq!(outbox.lock().pending_bytes, 0);
     }
 
@@ -503,22 +539,39 @@ mod tests {
     #[test]
     fn the_end_of_input_lets_answers_out_first() {
         let outbox = outbox();
-        let slot = outbox.reserve();
+        let slot = outbox.reserve(None);
         outbox.end_input();
         assert_eq!(text(&outbox), None);
-        slot.fill(line("one"));
-        assert_eq!(text(&outbox).as_deref(), Some("one"));
+        answer(slot, "one");
+        assert_eq!(text(&outbox), Some(sent("one")));
         assert_eq!(text(&outbox).as_deref(), Some("Drained"));
     }
 
     #[test]
-    fn a_lost_answer_does_not_hold_up_the_next() {
+    fn a_lost_answer_is_internal_with_its_tid_and_does_not_hold_up_the_next() {
         let outbox = outbox();
-        drop(outbox.reserve());
-        outbox.reserve().fill(line("two"));
+        drop(outbox.reserve(Some(line("7"))));
+        answer(outbox.reserve(None), "two");
         outbox.close_with(line("bye"));
         outbox.push(line("late"));
-        assert_eq!(text(&outbox).as_deref(), Some("twobye"));
+        let all = text(&outbox).unwrap();
+        let (lost, rest) = all.split_once('\n').unwrap();
+        assert!(lost.starts_with(r#"{"result":"error","data":{"code":"internal","#));
+        assert!(lost.ends_with(r#","tid":7}"#), "{lost}");
+        assert_eq!(rest, sent("two") + "bye");
         assert_eq!(text(&outbox).as_deref(), Some("Close"));
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_closes_unanswered_waits_for_no_answer_and_takes_none() {
+        let outbox = outbox();
+        answer(outbox.reserve(None), "one");
+        let in_doubt = outbox.reserve(None);
+        outbox.close_unanswered(line("bye"));
+        outbox.all_answered().await;
+        assert_eq!(text(&outbox), Some(sent("one") + "bye"));
+        drop(in_doubt);
+        assert_eq!(text(&outbox).as_deref(), Some("Close"));
+        assert_eq!(outbox.lock().pending_bytes, 0);
     }
 }

@@ -112,9 +112,14 @@ impl Daemon {
 
     /// Sends a signal that the daemon ends on, and gives the status that it ended with.
     pub fn end_with(&mut self, signal: Signal) -> ExitStatus {
+        self.signal(signal);
+        self.ended()
+    }
+
+    /// Waits until the daemon ends, and gives the status that it ended with.
+    pub fn ended(&mut self) -> ExitStatus {
         let mut child = self.child.take().expect("a running chatd");
         let pid = Pid::from_child(&child);
-        kill_process(pid, signal).expect("signal chatd");
         let (ended, status) = mpsc::channel();
         thread::spawn(move || ended.send(child.wait()));
         if let Ok(status) = status.recv_timeout(PATIENCE) {
@@ -122,7 +127,7 @@ impl Daemon {
         }
         // The waiting thread has not reaped it, so the process id is still this child's.
         let _ = kill_process(pid, Signal::KILL);
-        panic!("chatd did not stop within {PATIENCE:?} of {signal:?}");
+        panic!("chatd did not end within {PATIENCE:?}");
     }
 
     /// The address of the first listener.

@@ -8,6 +8,7 @@
 
 mod bench;
 mod crash;
+mod data_dir;
 mod deletions;
 mod differential;
 mod disk;

@@ -47,7 +47,7 @@ impl Clocked {
             runtime.block_on(async {
                 let server = Server::start(&config, time).await.expect("a server");
                 let _ = started.send(());
-                server
+                let _ = server
                     .run(async {
                         let _ = stopped.await;
                     })

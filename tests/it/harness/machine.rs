@@ -183,7 +183,7 @@ impl Drop for PowerSwitch {
     }
 }
 
-/// Lets a system call of a running daemon fail with EIO, until it goes away.
+/// Lets a system call of a running daemon fail, until it goes away.
 pub struct Fault {
     strace: Child,
     /// Open as long as strace has something to say.
@@ -191,14 +191,30 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// Attaches to the daemon. Only calls on the files of its journal fail.
-    pub fn inject(daemon: &Daemon, call: &str) -> Result<Self, String> {
+    /// Attaches to the daemon. Calls on the files of its journal fail with an error such as `EIO`.
+    pub fn inject(daemon: &Daemon, calls: &[&str], error: &str) -> Result<Self, String> {
+        let entries = fs::read_dir(daemon.data_dir().join("journal"));
+        let paths = entries
+            .map_err(|error| error.to_string())?
+            .map(|entry| Ok(entry.map_err(|error| error.to_string())?.path()))
+            .collect::<Result<Vec<_>, String>>()?;
+        Self::inject_on(daemon, &paths, calls, error)
+    }
+
+    /// Attaches to the daemon. Calls on these files fail with an error such as `EIO`.
+    pub fn inject_on(
+        daemon: &Daemon,
+        paths: &[PathBuf],
+        calls: &[&str],
+        error: &str,
+    ) -> Result<Self, String> {
         let mut strace = Command::new("strace");
         strace.args(["-f", "-o", "/dev/null"]);
-        strace.args(["-e", &format!("trace={call}")]);
-        strace.args(["-e", &format!("inject={call}:error=EIO:when=1+")]);
-        for segment in fs::read_dir(daemon.data_dir().join("journal")).map_err(|e| e.to_string())? {
-            let path = segment.map_err(|error| error.to_string())?.path();
+        strace.args(["-e", &format!("trace={}", calls.join(","))]);
+        for call in calls {
+            strace.args(["-e", &format!("inject={call}:error={error}:when=1+")]);
+        }
+        for path in paths {
             strace.arg("-P").arg(path);
         }
         let mut strace = strace
