@@ -6,6 +6,7 @@
 //!
 //! A command returns a [`Step`], a value that says what is to be done; it never touches a socket or the store.
 
+mod bad_json;
 mod conversation;
 mod event;
 mod fields;
@@ -16,6 +17,7 @@ mod server;
 mod session;
 mod user;
 
+pub use bad_json::explained;
 pub use event::too_many_subscriptions;
 pub use reference::reference;
 pub use session::Credentials;

@@ -36,7 +36,8 @@ impl Session {
             }
             Err(refused) => {
                 let tid = refused.tid.map(|tid| line.slice_ref(tid.get().as_bytes()));
-                (Err(limited.unwrap_or(refused.error)), tid)
+                let error = limited.unwrap_or_else(|| self.explained(refused.error, line));
+                (Err(error), tid)
             }
         };
         match found {
@@ -53,12 +54,26 @@ impl Session {
         let row = command::find(&envelope.subclass, &envelope.cmd)?;
         self.permit(row).await?;
         let server = || self.server_info();
-        let context = Context {
+        let step = command::run(row, envelope.data, &self.context(&server))?;
+        Ok((row, step))
+    }
+
+    /// The refusal of a line; that of one which is not JSON says what to write instead.
+    fn explained(&self, error: Error, line: &[u8]) -> Error {
+        if error.code() == Code::BadJson {
+            let server = || self.server_info();
+            command::explained(error, line, &self.context(&server))
+        } else {
+            error
+        }
+    }
+
+    fn context<'a>(&'a self, server: &'a dyn Fn() -> ServerInfo<'a>) -> Context<'a> {
+        Context {
             by: self.by,
             limits: &self.shared.limits,
-            server: &server,
-        };
-        Ok((row, command::run(row, envelope.data, &context)?))
+            server,
+        }
     }
 
     /// Refuses a command to those who may not use it at all (protocol.md, 7).

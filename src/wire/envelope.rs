@@ -13,10 +13,10 @@ use std::borrow::Cow;
 use std::fmt;
 
 /// The fields of a request.
-const FIELDS: [&str; 5] = ["class", "subclass", "cmd", "data", "tid"];
+pub(super) const FIELDS: [&str; 5] = ["class", "subclass", "cmd", "data", "tid"];
 
 /// What a refusal of a line shows as a request that works.
-pub(super) const EXAMPLE: &str = r#"{"class":"chat","subclass":"session","cmd":"ping","tid":1}"#;
+const EXAMPLE: &str = r#"{"class":"chat","subclass":"session","cmd":"ping","tid":1}"#;
 
 /// A request, its `data` not yet read.
 #[derive(Debug)]
@@ -266,30 +266,38 @@ fn bad_json(what: &str) -> Error {
 
 /// What is wrong, and at which character, counted from 1.
 fn at(text: &str, what: &str, bytes_before: usize) -> String {
-    let character = text
-        .bytes()
-        .take(bytes_before + 1)
+    format!("{what} at character {}", characters(text, bytes_before + 1))
+}
+
+/// The characters that begin within so many bytes.
+fn characters(text: &str, bytes: usize) -> usize {
+    text.bytes()
+        .take(bytes)
         .filter(|byte| !matches!(byte, 0x80..=0xbf))
-        .count();
-    format!("{what} at character {}", character.max(1))
+        .count()
 }
 
 /// The parser's own words, with the place as a person counts: a request is one line.
 fn describe(text: &str, error: &serde_json::Error) -> String {
     let said = error.to_string();
     let what = said.split(" at line ").next().unwrap_or_default();
-    match what.strip_prefix("EOF while parsing ") {
-        Some(inside) => {
-            let place = match inside {
-                "a value" => "where a value should stand".to_owned(),
-                inside => format!("inside {inside}"),
-            };
-            format!(
-                "it ends {place}, behind {} characters",
-                text.chars().count()
-            )
+    let place = error.column().saturating_sub(1);
+    match what {
+        "trailing comma" => format!(
+            "trailing comma before character {}",
+            characters(text, place + 1)
+        ),
+        "EOF while parsing a value" => {
+            let last = characters(text, text.len());
+            format!("it ends where a value should stand, behind character {last}")
         }
-        None => at(text, what, error.column().saturating_sub(1)),
+        _ => match what.strip_prefix("EOF while parsing ") {
+            Some(part) => format!(
+                "it ends inside {part}, behind character {}",
+                characters(text, text.len())
+            ),
+            None => at(text, what, place),
+        },
     }
 }
 

@@ -6,6 +6,7 @@
 mod encode;
 mod envelope;
 mod line;
+mod mend;
 mod number;
 mod outbox;
 mod sound;
@@ -16,5 +17,6 @@ pub use encode::{
 };
 pub use envelope::{Envelope, EnvelopeError, Object, parse_envelope, parse_object, text};
 pub use line::{LineDecoder, LineError, looks_like_http};
+pub use mend::{Habit, Mended, mend};
 pub use number::whole_number;
 pub use outbox::{Batch, Offered, Outbox, ReplySlot};

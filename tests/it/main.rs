@@ -15,6 +15,7 @@ mod disk;
 mod endings;
 mod envelope;
 mod gone;
+mod habits;
 mod harness;
 mod ledger;
 mod lifecycle;
