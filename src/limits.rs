@@ -75,6 +75,8 @@ pub const SLICE_MAX_ROWS: usize = 64;
 pub const IN_FLIGHT_MAX_REQUESTS: usize = 1024;
 /// Bytes of stored events that one catch-up read takes from the journal.
 pub const CATCH_UP_MAX_BYTES: usize = 256 * 1024;
+/// Stored events of which it is remembered whether their text stands.
+pub const VERDICTS_MAX: usize = 65_536;
 /// Bytes that are handed to a socket in one write.
 pub const WRITE_MAX_BYTES: usize = 256 * 1024;
 /// Bytes in one journal segment, after which the next one is begun.

@@ -13,6 +13,7 @@ use crate::model::{Clock, Event, Id, Seq};
 use crate::store::failure::Failure;
 use crate::store::journal::Place;
 use crate::store::operation::{Answer, Ended, Operation, Outcome, Principal, Query};
+use crate::store::present::Present;
 use crate::store::rows::Head;
 use crate::store::rules::{self, Deletions, Turn};
 use crate::store::state::State;
@@ -97,6 +98,7 @@ struct Shared {
     backend: Box<dyn Backend>,
     settings: Settings,
     head: RwLock<Head>,
+    present: Present,
 }
 
 /// Short reads at the same time.
@@ -128,6 +130,7 @@ impl Store {
             backend,
             settings,
             head: RwLock::new(head),
+            present: Present::new(head.seq),
         });
         let (mailbox, jobs) = mpsc::channel(MAILBOX_MAX_OPERATIONS);
         let (stop, stopped) = oneshot::channel();
@@ -211,10 +214,11 @@ impl Store {
         self.blocking(&self.event_reads, move |shared| {
             let oldest = shared.oldest()?;
             let from = after.max(oldest.saturating_sub(1));
-            let (events, place) =
+            let (mut events, place) =
                 shared
                     .backend
                     .events_after(from, cursor.0, CATCH_UP_MAX_BYTES)?;
+            shared.show_present(&mut events)?;
             Ok(EventPage {
                 oldest,
                 events,
@@ -278,6 +282,14 @@ impl Store {
 impl Shared {
     fn head(&self) -> Head {
         *self.head.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn show_present(&self, events: &mut [Event]) -> Result<(), Error> {
+        let mut shown = Err(Error::internal());
+        self.backend.read(&mut |state| {
+            shown = self.present.show(state, events);
+        });
+        shown
     }
 
     fn oldest(&self) -> Result<Seq, Error> {
@@ -471,6 +483,7 @@ impl Actor {
             .write()
             .unwrap_or_else(PoisonError::into_inner) = round.head;
         self.deletions.note(turn, &round.changes);
+        self.shared.present.note(&round.events);
         (self.on_commit)(&round.events);
         Ok(())
     }

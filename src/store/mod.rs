@@ -16,6 +16,7 @@ mod keys;
 mod memory;
 mod moment;
 mod operation;
+mod present;
 mod remains;
 mod room;
 mod rows;
@@ -76,7 +77,7 @@ pub struct LogHead {
 pub struct EventPage {
     /// The oldest event that is kept: older ones are gone.
     pub oldest: Seq,
-    /// Events, in order, without a hole.
+    /// Events, in order, without a hole, and without the texts that were taken back since.
     pub events: Vec<Event>,
     /// What to pass on to the next read.
     pub cursor: Cursor,

@@ -10,6 +10,7 @@ mod mend;
 mod number;
 mod outbox;
 mod sound;
+mod stored;
 
 pub use encode::{
     CloseReason, EventBody, closed_line, data, ephemeral_line, event_line, gap_line, position_line,
@@ -20,3 +21,4 @@ pub use line::{LineDecoder, LineError, looks_like_http};
 pub use mend::{Habit, Mended, mend};
 pub use number::whole_number;
 pub use outbox::{Batch, Offered, Outbox, ReplySlot};
+pub use stored::{StoredText, stored_text, without_text};

@@ -33,6 +33,7 @@ mod siege;
 mod sight;
 mod slow;
 mod store;
+mod taken_back;
 mod timing;
 mod tls;
 mod transcripts;

@@ -207,7 +207,10 @@ impl World {
             subscriptions,
             seen: since,
         };
-        follower.catch_up(&self.model, seq);
+        let due = self
+            .model
+            .stored_events_after(None, since, &follower.subscriptions);
+        follower.read(due, seq);
         if with_position {
             let position = follower.client.next_event();
             let is_position = position["subclass"] == "event" && position["type"] == "position";
@@ -227,7 +230,10 @@ impl World {
     fn finish_follower(&mut self) {
         let seq = self.seq();
         if let Some(mut follower) = self.follower.take() {
-            follower.catch_up(&self.model, seq);
+            let due = self
+                .model
+                .events_after(None, follower.seen, &follower.subscriptions);
+            follower.read(due, seq);
             follower.client.no_more_events();
         }
     }
@@ -332,8 +338,8 @@ impl World {
 
 impl Follower {
     /// Reads the events up to number `seq` that are for it.
-    fn catch_up(&mut self, model: &Model, seq: u64) {
-        for expected in model.events_after(None, self.seen, &self.subscriptions) {
+    fn read(&mut self, due: Vec<Value>, seq: u64) {
+        for expected in due {
             let event = self.client.next_event();
             assert_eq!(
                 event, expected,

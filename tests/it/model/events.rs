@@ -145,6 +145,30 @@ impl Model {
             .map(|event| event["seq"].as_u64().unwrap())
     }
 
+    /// The same events as they come on a resume: without the texts that were deleted or changed since.
+    pub fn stored_events_after(
+        &self,
+        viewer: Option<&str>,
+        since: u64,
+        subscriptions: &[Subscription],
+    ) -> Vec<Value> {
+        let mut events = self.events_after(viewer, since, subscriptions);
+        for event in &mut events {
+            let Some(body) = event.get_mut("body").and_then(Value::as_object_mut) else {
+                continue;
+            };
+            let Some(text) = body.get("message") else {
+                continue;
+            };
+            let id = body["message_id"].as_str().unwrap();
+            let now = self.object(Kind::Message, id);
+            if now.is_none_or(|message| message["message"] != *text) {
+                body.remove("message");
+            }
+        }
+        events
+    }
+
     /// The events after number `since` that one of these subscriptions asks for, as far as this user, or a trusted client,
     /// may see them at this moment.
     pub fn events_after(

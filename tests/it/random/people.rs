@@ -33,7 +33,12 @@ pub struct People(pub Vec<Person>);
 impl Listener {
     /// Reads what has just happened, as far as it is for this user to see.
     fn hear(&mut self, user: &str, model: &Model, since: u64) {
-        for expected in model.events_after(Some(user), since, &self.subscriptions) {
+        let due = model.events_after(Some(user), since, &self.subscriptions);
+        self.read(user, due);
+    }
+
+    fn read(&mut self, user: &str, due: Vec<Value>) {
+        for expected in due {
             let event = self.client.next_event();
             assert_eq!(
                 event, expected,
@@ -84,7 +89,8 @@ impl Person {
             subscriptions,
         };
         assert_eq!(listener.client.subscribe(data).0, seq);
-        listener.hear(&self.id, model, since);
+        let due = model.stored_events_after(Some(&self.id), since, &listener.subscriptions);
+        listener.read(&self.id, due);
         let position = listener.client.next_event();
         assert_eq!(
             (&position["type"], &position["seq"]),

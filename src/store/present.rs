@@ -1,0 +1,144 @@
+//! Stored events as they are shown later: a text that was deleted or changed since is not in them any more
+//! (protocol.md, 6: "A stored event shows the present, not what was taken back").
+//!
+//! What was found out about an event holds until something is taken back again, so that many who resume over the same
+//! events cost one look-up for each.
+
+use crate::error::Error;
+use crate::limits::VERDICTS_MAX;
+use crate::model::{ConversationId, Event, EventType, Id, Seq, Subclass};
+use crate::store::keys;
+use crate::store::rows::{self, MessageRow};
+use crate::store::state::State;
+use crate::wire::{stored_text, without_text};
+use rustc_hash::FxHashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// What is known of the texts of stored events.
+#[derive(Debug)]
+pub struct Present(Mutex<Known>);
+
+#[derive(Debug)]
+struct Known {
+    /// The newest event that may have taken a text back: the texts of later ones stand.
+    taken_back: Seq,
+    /// Whether the texts of these events stand, as of then.
+    verdicts: FxHashMap<Seq, bool>,
+}
+
+impl Present {
+    /// Of a log whose newest event is `newest`: nothing is known yet of what was taken back until then.
+    #[must_use]
+    pub fn new(newest: Seq) -> Self {
+        Self(Mutex::new(Known {
+            taken_back: newest,
+            verdicts: FxHashMap::default(),
+        }))
+    }
+
+    /// Takes in committed events, once the state holds their round.
+    pub fn note(&self, events: &[Event]) {
+        if let Some(last) = events.iter().rev().find(|event| takes_back(event)) {
+            let mut known = self.lock();
+            known.taken_back = last.seq;
+            known.verdicts.clear();
+        }
+    }
+
+    /// Takes the texts that do not stand any more out of stored events. The state is read for those only of which nothing
+    /// is known.
+    pub fn show(&self, state: &dyn State, events: &mut [Event]) -> Result<(), Error> {
+        let (as_of, unknown) = {
+            let known = self.lock();
+            let mut unknown = Vec::new();
+            for event in events.iter_mut() {
+                match known.stands(event) {
+                    Some(true) => {}
+                    Some(false) => event.line = without_text(&event.line),
+                    None => unknown.push(event),
+                }
+            }
+            (known.taken_back, unknown)
+        };
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let mut exists = FxHashMap::default();
+        let mut found = Vec::with_capacity(unknown.len());
+        for event in unknown {
+            let stands = stands(state, &mut exists, event)?;
+            found.push((event.seq, stands));
+            if !stands {
+                event.line = without_text(&event.line);
+            }
+        }
+        let mut known = self.lock();
+        // What was taken back meanwhile may have been read before or after.
+        if known.taken_back == as_of {
+            if known.verdicts.len() + found.len() > VERDICTS_MAX {
+                known.verdicts.clear();
+            }
+            known.verdicts.extend(found);
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    /// Whether an event may be shown as it is, as far as that is known.
+    fn stands(&self, event: &Event) -> Option<bool> {
+        if !carries_text(event) || event.seq > self.taken_back {
+            return Some(true);
+        }
+        self.verdicts.get(&event.seq).copied()
+    }
+}
+
+fn carries_text(event: &Event) -> bool {
+    matches!(
+        event.kind,
+        EventType::CreatedMessage | EventType::UpdatedMessage
+    )
+}
+
+/// Whether the texts of events before this one may stand no more.
+fn takes_back(event: &Event) -> bool {
+    matches!(
+        (event.subclass, event.kind),
+        (
+            Subclass::Conversation,
+            EventType::UpdatedMessage | EventType::DeletedMessage | EventType::Deleted
+        )
+    )
+}
+
+/// Whether the text of an event is that of its message now. `exists` remembers which conversations do.
+fn stands(
+    state: &dyn State,
+    exists: &mut FxHashMap<Id, bool>,
+    event: &Event,
+) -> Result<bool, Error> {
+    let Some(stored) = stored_text(&event.line) else {
+        return Ok(true);
+    };
+    let conversation = ConversationId(event.object);
+    // The messages of a deleted conversation go in slices, after it is gone.
+    let conversation_exists = if let Some(&known) = exists.get(&event.object) {
+        known
+    } else {
+        let found = state.contains(&keys::conversation(conversation))?;
+        exists.insert(event.object, found);
+        found
+    };
+    if !conversation_exists {
+        return Ok(false);
+    }
+    match state.get(&keys::message(conversation, stored.message))? {
+        Some(row) => Ok(rows::decode::<MessageRow<'_>>(&row)?.text == stored.text),
+        None => Ok(false),
+    }
+}
