@@ -35,6 +35,7 @@ pub mod counters;
 pub mod error;
 pub mod hub;
 pub mod limits;
+pub mod log;
 pub mod model;
 pub mod registry;
 pub mod server;

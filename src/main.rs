@@ -1,7 +1,8 @@
 //! The command line of chatd.
 
 use chatd::bench;
-use chatd::config::{Address, Config, LogFormat, Overrides};
+use chatd::config::{Address, Config, Overrides};
+use chatd::log;
 use chatd::model::Clock;
 use chatd::server::{Ending, Server, StartError};
 use chatd::tls::Tls;
@@ -11,7 +12,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 /// sled makes a new node for each key that it takes, and the C library's allocator is slow at that.
 #[global_allocator]
@@ -94,7 +94,7 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(EXIT_CONFIG, error.0),
     };
-    if let Err(error) = start_log(&config) {
+    if let Err(error) = log::start(&config.log) {
         return fail(EXIT_CONFIG, error);
     }
     if let Err(error) = config
@@ -200,7 +200,7 @@ async fn run(config: &Config) -> ExitCode {
             tracing::info!("stopped");
             ExitCode::SUCCESS
         }
-        Ending::Failed => fail(EXIT_STORAGE, "the store has failed; the log says why"),
+        Ending::Failed => fail(EXIT_STORAGE, "it has failed; the log says why"),
     }
 }
 
@@ -213,22 +213,6 @@ fn forbid_core_dumps() {
     };
     let _ = setrlimit(Resource::Core, none);
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
-}
-
-fn start_log(config: &Config) -> Result<(), String> {
-    let level = std::env::var("RUST_LOG").unwrap_or_else(|_| config.log.level.clone());
-    let filter = EnvFilter::try_new(&level)
-        .map_err(|error| format!("log.level {level:?} is not known: {error}"))?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    match config.log.format {
-        LogFormat::Text => log
-            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-            .init(),
-        LogFormat::Json => log.json().init(),
-    }
-    Ok(())
 }
 
 /// Says something on standard output, whether or not anyone listens there.

@@ -12,13 +12,16 @@ use crate::limits::{FAILURE_GRACE_MS, Limits, SHUTDOWN_GRACE_SECONDS};
 use crate::model::{Clock, Event};
 use crate::registry::{Access, Registry};
 use crate::session::Shared;
-use crate::store::{self, OnCommit, OpenError, Settings, Store};
+use crate::store::{self, Failure, OnCommit, OpenError, Settings, Store};
 use crate::throttle::{FailedLogins, Rates};
 use crate::tls::Tls;
 use crate::wire::CloseReason;
 use hang_ups::HangUps;
 use listener::Listener;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -126,21 +129,21 @@ impl Server {
             listeners,
             hang_ups,
         } = self;
+        let failure = shared.store.failure().clone();
         let tracker = TaskTracker::new();
         let accepting = TaskTracker::new();
         for listener in listeners {
-            accepting.spawn(listener.accept(
-                Arc::clone(&shared),
-                Arc::clone(&hang_ups),
-                tracker.clone(),
-            ));
+            let accept =
+                listener.accept(Arc::clone(&shared), Arc::clone(&hang_ups), tracker.clone());
+            accepting.spawn(vital("a listener", failure.clone(), accept));
         }
         let watched = Arc::clone(&shared);
-        let watching = tokio::spawn(async move { hang_ups.tell(&watched.registry).await });
-        accepting.spawn(keep_house(Arc::clone(&shared)));
+        let tell = async move { hang_ups.tell(&watched.registry).await };
+        let watching = tokio::spawn(vital("hang-ups", failure.clone(), tell));
+        let house = keep_house(Arc::clone(&shared));
+        accepting.spawn(vital("housekeeping", failure.clone(), house));
         accepting.close();
         tracker.close();
-        let failure = shared.store.failure().clone();
         let tasks = [accepting, tracker];
         tokio::select! {
             biased;
@@ -175,6 +178,19 @@ impl Server {
             Ending::Stopped
         }
     }
+}
+
+/// Runs a task that the daemon is nothing without: one that panics ends the daemon, and not itself alone.
+async fn vital(name: &str, failure: Failure, task: impl Future<Output = ()>) {
+    let mut task = Box::pin(task);
+    poll_fn(|context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(context)));
+        polled.unwrap_or_else(|_| {
+            failure.declare(&format!("the task of {name} has panicked"));
+            Poll::Ready(())
+        })
+    })
+    .await;
 }
 
 /// Waits for tasks to end, but no longer than they are given.
@@ -249,5 +265,19 @@ async fn keep_house(shared: Arc<Shared>) {
             }
         }
         told = counters;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_listener_that_panics_ends_the_daemon() {
+        let failure = Failure::default();
+        vital("a test", failure.clone(), async {}).await;
+        assert!(!failure.is_declared());
+        vital("a test", failure.clone(), async { panic!("on purpose") }).await;
+        assert!(failure.is_declared());
     }
 }

@@ -2,19 +2,16 @@
 
 use tokio_util::sync::CancellationToken;
 
-/// Whether the store has failed for good. Then nothing more is written, and the process is to end, so that whoever
+/// Whether the store, or what serves it, has failed for good. Then nothing more is written, and the process is to end, so that whoever
 /// watches over it starts it again.
 #[derive(Clone, Debug, Default)]
 pub struct Failure(CancellationToken);
 
 impl Failure {
-    /// Says that the store has failed, and in the log why.
+    /// Says that it has failed, and in the log why.
     pub fn declare(&self, why: &str) {
         if !self.0.is_cancelled() {
-            tracing::error!(
-                why,
-                "the store has failed; chatd ends, and is to be started again"
-            );
+            tracing::error!(why, "failed; chatd ends, and is to be started again");
         }
         self.0.cancel();
     }

@@ -22,6 +22,7 @@ mod lifecycle;
 mod limits;
 mod lines;
 mod listeners;
+mod logging;
 mod model;
 mod power;
 mod random;

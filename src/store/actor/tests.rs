@@ -1,7 +1,10 @@
 //! What only the rows themselves show: that a large deletion leaves nothing behind, wherever it is interrupted.
 
 use super::{Settings, Store};
-use crate::model::{Clock, ConversationId, Given, Login, MessageText, Name, Nonce, PasswordHash};
+use crate::error::Code;
+use crate::model::{
+    Clock, ConversationId, Event, Given, Login, MessageText, Name, Nonce, PasswordHash,
+};
 use crate::store::operation::{Change, Ended, Operation, Outcome, Principal};
 use crate::store::{keys, open_embedded, open_memory};
 use std::path::Path;
@@ -128,4 +131,31 @@ async fn a_deletion_that_was_interrupted_is_finished_at_the_next_start() {
         finished(&store);
         store.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_panic_on_the_stores_thread_is_a_failure_and_leaves_what_was_stored_without_a_refusal() {
+    let on_commit = Box::new(|_: &[Event]| panic!("on purpose"));
+    let store = open_memory(settings(), on_commit).unwrap();
+    let create = || Operation {
+        by: Principal::Trusted,
+        change: Change::CreateConversation {
+            name: Name::new("lunch".to_owned()).unwrap(),
+            description: None,
+            users: Vec::new(),
+        },
+    };
+    let (send, outcomes) = mpsc::channel();
+    let done = Box::new(move |outcome| send.send(outcome).unwrap());
+    store.apply(create(), Ended::default(), done).await;
+    store.failure().declared().await;
+    assert_eq!(store.newest(), 1, "it was stored");
+    assert!(outcomes.try_recv().is_err(), "nobody knows what to answer");
+    // What comes later is refused, and changes nothing.
+    let (send, outcomes) = mpsc::channel();
+    let done = Box::new(move |outcome| send.send(outcome).unwrap());
+    store.apply(create(), Ended::default(), done).await;
+    let refused = outcomes.recv().unwrap().unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
+    assert_eq!(store.newest(), 1);
 }

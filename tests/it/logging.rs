@@ -1,0 +1,74 @@
+//! A log that cannot be written fails nothing.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::json;
+
+use crate::harness::machine::{run, skipped};
+use crate::harness::{Client, Daemon, wait_until};
+use crate::ledger::all;
+
+/// Does what is logged, over and over, and what must be done all the same.
+fn work(mut client: Client) {
+    let user = client.create_user("ann@example.org");
+    let conversation = client.create_conversation("lunch", &[&user]);
+    for number in 0..200 {
+        let wrong = json!({"login": "ann@example.org", "password": "wrong"});
+        client.error("session", "login", wrong);
+        let doomed = client.create_user(&format!("{number}@example.org"));
+        client.ok("user", "delete", json!({"user_id": doomed}));
+        client.send_message(&conversation, &user, "hello");
+    }
+    assert_eq!(all(&mut client, "message").len(), 200);
+}
+
+#[test]
+fn a_log_that_cannot_be_written_fails_nothing() {
+    const NAME: &str = "a_log_that_cannot_be_written_fails_nothing";
+    for (name, redirection) in [
+        ("a reader that is gone", "2> >(head -n 1)"),
+        ("a closed descriptor", "2>&-"),
+        ("a full disk", "2>/dev/full"),
+    ] {
+        if let Err(why) = run(Command::new("bash").args(["-c", "true"])) {
+            return skipped(NAME, &why);
+        }
+        let script = format!("exec \"$0\" \"$@\" {redirection}");
+        let mut daemon = Daemon::under(&["bash", "-c", &script], "[log]\nlevel = \"debug\"\n");
+        work(daemon.client());
+        assert!(daemon.terminate().success(), "{name}");
+    }
+}
+
+#[test]
+fn a_closed_standard_output_fails_nothing() {
+    let scratch = tempfile::tempdir().unwrap();
+    let socket = scratch.path().join("chatd.sock");
+    let address = format!("unix:{}", socket.display());
+    let start = |redirection: &str, data: &Path| {
+        let script = format!("exec \"$0\" \"$@\" {redirection}");
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &script, env!("CARGO_BIN_EXE_chatd")])
+            .args(["--listen", &address, "--data-dir"])
+            .arg(data)
+            .current_dir(scratch.path())
+            .env_remove("STATE_DIRECTORY")
+            .stdin(Stdio::null())
+            .stderr(Stdio::null());
+        command.spawn().unwrap()
+    };
+    for redirection in [">&-", ">/dev/full"] {
+        let data = scratch.path().join("data");
+        let mut daemon = start(redirection, &data);
+        wait_until("the daemon to answer", || {
+            assert_eq!(daemon.try_wait().unwrap(), None, "{redirection}: it ended");
+            std::os::unix::net::UnixStream::connect(&socket).is_ok()
+        });
+        let mut client = Client::connect(&address);
+        client.ok("session", "ping", json!({}));
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
+    }
+}
