@@ -1,7 +1,9 @@
 //! How often something was refused, for those who run the server.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// Declares counters that rise from the start of the daemon on.
 macro_rules! counters {
@@ -13,8 +15,15 @@ macro_rules! counters {
         impl Counters {
             /// Every counter with its name.
             #[must_use]
+            pub fn each(&self) -> Vec<(&'static str, &Counter)> {
+                vec![$((stringify!($name), &self.$name),)+]
+            }
+
+            /// What every counter says, with its name.
+            #[must_use]
             pub fn all(&self) -> Vec<(&'static str, u64)> {
-                vec![$((stringify!($name), self.$name.get()),)+]
+                let each = self.each().into_iter();
+                each.map(|(name, counter)| (name, counter.get())).collect()
             }
         }
     };
@@ -33,8 +42,12 @@ counters! {
     refused_descriptors,
     /// Connections to a Unix socket refused since their users are not allowed there.
     refused_peers,
+    /// Connections closed since their PROXY header was missing, wrong, or of a peer that is no trusted proxy.
+    bad_proxy_headers,
     /// TLS handshakes that failed or took too long.
     failed_handshakes,
+    /// Connections closed since they spoke HTTP.
+    http,
     /// Requests refused since they came faster than the limits allow.
     limited_requests,
     /// Subscriptions refused since the connection had `limits.max_subscriptions`.
@@ -53,20 +66,43 @@ counters! {
     stalled,
 }
 
-/// A number that rises.
-#[derive(Debug, Default, Serialize)]
-#[serde(transparent)]
-pub struct Counter(AtomicU64);
+/// A number that rises, and what the first was of those counted since it was told.
+#[derive(Debug, Default)]
+pub struct Counter {
+    count: AtomicU64,
+    first: Mutex<Option<String>>,
+}
 
 impl Counter {
     /// Counts one.
     pub fn add(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts one, and notes from where it came, or what else is to be told of it.
+    pub fn add_from(&self, from: impl Display) {
+        self.add();
+        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
+        if first.is_none() {
+            *first = Some(from.to_string());
+        }
     }
 
     /// How many were counted.
     #[must_use]
     pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// What was noted of the first since this was last asked.
+    pub fn take_first(&self) -> Option<String> {
+        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
+        first.take()
+    }
+}
+
+impl Serialize for Counter {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(self.get())
     }
 }

@@ -45,6 +45,12 @@ pub const KEPT_DESCRIPTORS: usize = 32;
 /// Connections that gave their places up to others and are still closing, where all the places are taken: half of the
 /// descriptors kept back.
 pub const LEAVING_MAX_CONNECTIONS: usize = KEPT_DESCRIPTORS / 2;
+/// Bytes in one PROXY header, with all that a proxy adds to it.
+pub const PROXY_HEADER_MAX_BYTES: usize = 4096;
+/// Seconds that a proxy has to send its header.
+pub const PROXY_HEADER_SECONDS: u64 = 5;
+/// Connections of proxies that have not sent their headers yet.
+pub const PROXY_HEADERS_MAX_WAITING: usize = 1000;
 /// Milliseconds between two notes of a token's use.
 pub const TOKEN_USE_NOTED_MS: u64 = 60_000;
 /// Milliseconds that connections have to take their last line when the store has failed: the process ends within a second.

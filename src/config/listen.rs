@@ -1,6 +1,7 @@
 //! `[[listen]]`: where to listen, and who may do what there (protocol.md, 7).
 
 use super::ConfigError;
+use super::proxies::Proxies;
 use crate::registry::Access;
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 use serde::Deserialize;
@@ -25,6 +26,8 @@ pub struct Listen {
     pub mode: u32,
     /// Who may connect, if it is a Unix socket that not everybody may who can open it.
     pub allowed: Option<Allowed>,
+    /// Who says for whom its connections come.
+    pub proxies: Proxies,
 }
 
 /// Where a listener listens.
@@ -97,6 +100,8 @@ pub struct RawListen {
     mode: Option<String>,
     allow_uids: Option<Vec<u32>>,
     allow_groups: Option<Vec<String>>,
+    #[serde(default)]
+    trusted_proxies: Vec<String>,
 }
 
 impl RawListen {
@@ -110,6 +115,7 @@ impl RawListen {
             mode: None,
             allow_uids: None,
             allow_groups: None,
+            trusted_proxies: Vec::new(),
         }
     }
 
@@ -170,6 +176,7 @@ impl RawListen {
             tls: None,
             mode,
             allowed,
+            proxies: Proxies::of_unix(&self.trusted_proxies)?,
         })
     }
 
@@ -208,12 +215,20 @@ impl RawListen {
                 )));
             }
         }
+        let proxies = Proxies::of_tcp(&self.trusted_proxies)?;
+        if !local && !self.insecure && proxies.are_everybody() {
+            return Err(ConfigError(format!(
+                "address = \"{address}\" is reachable from other machines, and its trusted_proxies are everybody, who may then say to come \
+                 from anywhere; name the proxies alone, or, if the network itself is safe, write insecure = true"
+            )));
+        }
         Ok(Listen {
             address: Address::Tcp(address),
             access,
             tls: self.tls.clone(),
             mode: SOCKET_MODE,
             allowed: None,
+            proxies,
         })
     }
 }

@@ -1,8 +1,10 @@
 //! chatd.toml: as written, then validated; the command line wins over it.
 
 mod listen;
+mod proxies;
 
 pub use listen::{Address, Allowed, Listen, TlsFiles};
+pub use proxies::Proxies;
 
 use crate::limits::{BURST_SECONDS, LINE_CEILING_BYTES, Limits, MESSAGE_CEILING_BYTES};
 use listen::RawListen;

@@ -241,6 +241,12 @@ impl Registry {
         })
     }
 
+    /// Keeps a place for a connection of a proxy that is yet to say for whom it comes.
+    pub fn expect(self: &Arc<Self>) -> Result<Expected, Refused> {
+        self.lock().places.expect()?;
+        Ok(Expected(Arc::clone(self)))
+    }
+
     /// Says that the other end of a connection is gone.
     pub fn hung_up(&self, id: ConnectionId) {
         if let Some(connection) = self.lock().connections.get_mut(&id) {
@@ -345,6 +351,16 @@ impl Connection {
             Some(closer) => closer.gone.cancel(),
             None => self.gone = true,
         }
+    }
+}
+
+/// The place of a connection that is not admitted yet, free again when this is dropped.
+#[derive(Debug)]
+pub struct Expected(Arc<Registry>);
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.0.lock().places.met();
     }
 }
 

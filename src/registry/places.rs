@@ -6,7 +6,7 @@
 
 use super::{Refused, Source};
 use crate::hub::ConnectionId;
-use crate::limits::{LEAVING_MAX_CONNECTIONS, Limits};
+use crate::limits::{LEAVING_MAX_CONNECTIONS, Limits, PROXY_HEADERS_MAX_WAITING};
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -17,6 +17,8 @@ pub struct Places {
     max_per_source: usize,
     /// Connections, those that leave among them.
     connections: usize,
+    /// Connections of proxies that have not said yet for whom they come.
+    expected: usize,
     by_source: HashMap<Source, OfSource>,
     half_closed: BTreeMap<ConnectionId, Option<Source>>,
     /// Connections that gave their places up, and are not gone yet.
@@ -36,6 +38,7 @@ impl Places {
             max: limits.max_connections,
             max_per_source: limits.max_connections_per_address,
             connections: 0,
+            expected: 0,
             by_source: HashMap::new(),
             half_closed: BTreeMap::new(),
             leaving: HashSet::new(),
@@ -45,7 +48,8 @@ impl Places {
     /// Refuses where there is no place, and nobody who would give way.
     pub fn check(&self) -> Result<(), Refused> {
         // Those that leave still have their descriptors.
-        let crowded = self.connections >= self.max && self.leaving.len() >= LEAVING_MAX_CONNECTIONS;
+        let open = self.connections + self.expected;
+        let crowded = open >= self.max && self.leaving.len() >= LEAVING_MAX_CONNECTIONS;
         if crowded || self.is_full() && self.half_closed.is_empty() {
             return Err(Refused::Total);
         }
@@ -53,7 +57,7 @@ impl Places {
     }
 
     fn is_full(&self) -> bool {
-        self.connections - self.leaving.len() >= self.max
+        self.connections + self.expected - self.leaving.len() >= self.max
     }
 
     /// Takes a place. Gives the connection that gave up its own for it, which is to be closed.
@@ -79,6 +83,20 @@ impl Places {
             self.by_source.entry(source).or_default().count += 1;
         }
         Ok(displaced)
+    }
+
+    /// Keeps a place in total for a connection whose source is not known yet.
+    pub fn expect(&mut self) -> Result<(), Refused> {
+        if self.is_full() || self.expected >= PROXY_HEADERS_MAX_WAITING {
+            return Err(Refused::Total);
+        }
+        self.expected += 1;
+        Ok(())
+    }
+
+    /// Frees a place that was kept.
+    pub fn met(&mut self) {
+        self.expected -= 1;
     }
 
     /// Says that the client of a connection has ended its input, and that the connection lives on for its subscriptions.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::limits::PROXY_HEADERS_MAX_WAITING;
 
 fn registry(limits: Limits) -> Arc<Registry> {
     Arc::new(Registry::new(limits))
@@ -105,4 +106,30 @@ fn a_change_of_password_ends_the_other_sessions_only() {
     let last = sessions[2].0.session().unwrap().session_id;
     assert!(registry.stop(last) && !registry.stop(Id(99)));
     assert_eq!(ended(), [true, true, true]);
+}
+
+#[test]
+fn proxies_that_say_nothing_take_a_bounded_number_of_places() {
+    let few = Arc::new(Registry::new(Limits {
+        max_connections: 2,
+        ..Limits::default()
+    }));
+    let remote = Remote::Unix { uid: None };
+    let expected = few.expect().unwrap();
+    let _admitted = few.admit(Access::Trusted, &remote, 1).unwrap();
+    assert_eq!(few.expect().unwrap_err(), Refused::Total);
+    assert_eq!(
+        few.admit(Access::Trusted, &remote, 1).unwrap_err(),
+        Refused::Total
+    );
+    drop(expected);
+    let _admitted_then = few.admit(Access::Trusted, &remote, 1).unwrap();
+    let many = Arc::new(Registry::new(Limits::default()));
+    let waiting: Vec<Expected> = (0..PROXY_HEADERS_MAX_WAITING)
+        .map(|_| many.expect().unwrap())
+        .collect();
+    assert_eq!(many.expect().unwrap_err(), Refused::Total);
+    assert!(many.admit(Access::Trusted, &remote, 1).is_ok());
+    drop(waiting);
+    assert!(many.expect().is_ok());
 }

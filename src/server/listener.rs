@@ -2,7 +2,9 @@
 
 use super::descriptors::Spare;
 use super::hang_ups::HangUps;
-use crate::config::{Address, Allowed, Listen};
+use super::proxy::{HeaderError, read_header};
+use crate::config::{Address, Allowed, Listen, Proxies};
+use crate::limits::{CLOSE_GRACE_MS, PROXY_HEADER_SECONDS};
 use crate::registry::{Access, Refused, Remote, Ticket};
 use crate::session::{self, Shared};
 use crate::tls::Tls;
@@ -10,6 +12,7 @@ use crate::wire::{CloseReason, closed_line};
 use rustix::io::Errno;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
@@ -32,7 +35,19 @@ pub struct Listener {
     /// TLS, if it speaks it.
     pub tls: Option<Arc<Tls>>,
     allowed: Option<Allowed>,
+    proxies: Proxies,
     socket: Socket,
+}
+
+/// What serves the connections of all listeners.
+#[derive(Clone)]
+pub struct Serving {
+    /// What connections share.
+    pub shared: Arc<Shared>,
+    /// What tells of those that are gone.
+    pub hang_ups: Arc<HangUps>,
+    /// The tasks of connections.
+    pub tracker: TaskTracker,
 }
 
 enum Socket {
@@ -91,34 +106,34 @@ impl Listener {
             access: listen.access,
             tls,
             allowed: listen.allowed.clone(),
+            proxies: listen.proxies.clone(),
             socket,
         })
     }
 
     /// Accepts connections until the daemon stops, and serves each in a task of its own.
-    pub async fn accept(self, shared: Arc<Shared>, hang_ups: Arc<HangUps>, tracker: TaskTracker) {
+    pub async fn accept(self, serving: Serving) {
+        let listener = Arc::new(self);
         let mut spare = Spare::take();
         loop {
             let accepted = tokio::select! {
-                () = shared.shutdown.cancelled() => return,
-                accepted = self.socket.accept() => accepted,
+                () = serving.shared.shutdown.cancelled() => return,
+                accepted = listener.socket.accept() => accepted,
             };
             match accepted {
-                Ok((stream, remote)) => {
-                    self.admit(&shared, &hang_ups, stream, &remote, &tracker);
-                }
+                Ok((stream, remote)) => listener.receive(&serving, stream, &remote),
                 Err(error) if no_descriptor(&error) && spare.release() => {
                     // The system says that there is none before it looks whether a connection waits; mostly one does.
-                    if let Ok(Ok((stream, _))) =
-                        tokio::time::timeout(ACCEPT_REST, self.socket.accept()).await
+                    if let Ok(Ok((stream, remote))) =
+                        tokio::time::timeout(ACCEPT_REST, listener.socket.accept()).await
                     {
-                        shared.counters.refused_descriptors.add();
-                        self.refuse(&stream, CloseReason::TooManyConnections);
+                        serving.shared.counters.refused_descriptors.add_from(remote);
+                        listener.refuse(&stream, CloseReason::TooManyConnections);
                     }
                     spare.renew();
                 }
                 Err(error) => {
-                    tracing::warn!(address = %self.address, %error, "a connection cannot be accepted");
+                    tracing::warn!(address = %listener.address, %error, "a connection cannot be accepted");
                     tokio::time::sleep(ACCEPT_REST).await;
                     spare.renew();
                 }
@@ -126,41 +141,94 @@ impl Listener {
         }
     }
 
-    /// Serves a connection, or refuses it at once.
-    fn admit(
-        &self,
-        shared: &Arc<Shared>,
-        hang_ups: &HangUps,
-        stream: Stream,
-        remote: &Remote,
-        tracker: &TaskTracker,
-    ) {
+    /// Has a connection served: at once, or when its proxy has said for whom it comes.
+    fn receive(self: &Arc<Self>, serving: &Serving, stream: Stream, remote: &Remote) {
+        let shared = &serving.shared;
         let accepted = Instant::now();
         if let Some(allowed) = &self.allowed
             && !stream.peer_is(allowed)
         {
-            tracing::debug!(%remote, "peer refused");
-            shared.counters.refused_peers.add();
+            shared.counters.refused_peers.add_from(remote);
             return self.refuse(&stream, CloseReason::Forbidden);
         }
+        if !self.proxies.trust(remote) {
+            return self.admit(serving, stream, remote, accepted);
+        }
+        let place = match shared.registry.expect() {
+            Ok(place) => place,
+            Err(refused) => return self.turn_away(shared, &stream, remote, refused),
+        };
+        let (listener, serving, proxy) = (Arc::clone(self), serving.clone(), remote.clone());
+        let tracker = serving.tracker.clone();
+        tracker.spawn(async move {
+            let mut stream = stream;
+            let introduced = listener.introduced(&serving.shared, &mut stream, proxy);
+            let Some(remote) = introduced.await else {
+                return;
+            };
+            drop(place);
+            listener.admit(&serving, stream, &remote, accepted);
+        });
+    }
+
+    /// For whom a proxy's connection comes; none if it is to be served no further.
+    async fn introduced(
+        &self,
+        shared: &Shared,
+        stream: &mut Stream,
+        proxy: Remote,
+    ) -> Option<Remote> {
+        let header = async {
+            match stream {
+                Stream::Tcp(stream) => read_header(stream).await,
+                Stream::Unix(stream) => read_header(stream).await,
+            }
+        };
+        let time = Duration::from_secs(PROXY_HEADER_SECONDS);
+        let header = tokio::select! {
+            header = tokio::time::timeout(time, header) => header,
+            () = shared.shutdown.cancelled() => {
+                self.refuse(stream, CloseReason::Shutdown);
+                return None;
+            }
+        };
+        let why = match header {
+            Ok(Ok(Some(address))) => return Some(Remote::Tcp(address)),
+            Ok(Ok(None)) => return Some(proxy),
+            // Whoever only looks whether somebody listens is no news.
+            Ok(Err(HeaderError::Silent)) => return None,
+            Ok(Err(HeaderError::Cut)) => "it ended within its PROXY header",
+            Ok(Err(HeaderError::Bad)) => "it did not begin with a PROXY header",
+            Err(_) => "its PROXY header did not come in time",
+        };
+        let counter = &shared.counters.bad_proxy_headers;
+        counter.add_from(format_args!("{proxy}: {why}"));
+        self.refuse(stream, CloseReason::NoProxyHeader);
+        if self.tls.is_none() {
+            let grace = Duration::from_millis(CLOSE_GRACE_MS);
+            let parting = async {
+                match stream {
+                    Stream::Tcp(stream) => session::part(stream).await,
+                    Stream::Unix(stream) => session::part(stream).await,
+                }
+            };
+            let _ = tokio::time::timeout(grace, parting).await;
+        }
+        None
+    }
+
+    /// Serves a connection, or refuses it at once.
+    fn admit(&self, serving: &Serving, stream: Stream, remote: &Remote, accepted: Instant) {
+        let (shared, tracker) = (&serving.shared, &serving.tracker);
         let now_ms = shared.clock.now_ms();
         let ticket = match shared.registry.admit(self.access, remote, now_ms) {
             Ok(ticket) => ticket,
-            Err(refused) => {
-                tracing::debug!(%remote, ?refused, "connection refused");
-                let counters = &shared.counters;
-                match refused {
-                    Refused::Total => counters.refused_max_connections.add(),
-                    Refused::PerAddress => counters.refused_max_connections_per_address.add(),
-                    Refused::NotLoggedIn => counters.refused_max_connections_not_logged_in.add(),
-                }
-                return self.refuse(&stream, CloseReason::TooManyConnections);
-            }
+            Err(refused) => return self.turn_away(shared, &stream, remote, refused),
         };
         if ticket.took_place() {
             shared.counters.displaced_connections.add();
         }
-        hang_ups.watch(&stream, ticket.id());
+        serving.hang_ups.watch(&stream, ticket.id());
         let shared = Arc::clone(shared);
         match (stream, &self.tls) {
             (Stream::Tcp(stream), Some(tls)) => {
@@ -174,6 +242,18 @@ impl Listener {
                 tracker.spawn(session::serve(shared, ticket, stream, accepted));
             }
         }
+    }
+
+    /// Refuses a connection for which there is no place.
+    fn turn_away(&self, shared: &Shared, stream: &Stream, remote: &Remote, refused: Refused) {
+        let counters = &shared.counters;
+        let counter = match refused {
+            Refused::Total => &counters.refused_max_connections,
+            Refused::PerAddress => &counters.refused_max_connections_per_address,
+            Refused::NotLoggedIn => &counters.refused_max_connections_not_logged_in,
+        };
+        counter.add_from(remote);
+        self.refuse(stream, CloseReason::TooManyConnections);
     }
 
     /// Says why, as far as that goes without waiting, and closes. Over TLS nothing can be said yet.
@@ -196,22 +276,29 @@ async fn serve_tls(
     tls: Arc<Tls>,
     accepted: Instant,
 ) {
-    let handshake = tokio::time::timeout(shared.login_time, tls.acceptor().accept(stream));
+    let deadline = tokio::time::Instant::from_std(accepted + shared.login_time);
+    let handshake = async {
+        // Whoever goes without a byte only looked whether somebody listens.
+        if stream.peek(&mut [0]).await.unwrap_or(0) == 0 {
+            return None;
+        }
+        Some(tls.acceptor().accept(stream).await)
+    };
     let handshake = tokio::select! {
-        handshake = handshake => handshake,
+        handshake = tokio::time::timeout_at(deadline, handshake) => handshake,
         () = shared.shutdown.cancelled() => return,
     };
-    match handshake {
-        Ok(Ok(stream)) => session::serve(shared, ticket, stream, accepted).await,
-        Ok(Err(error)) => {
-            shared.counters.failed_handshakes.add();
-            tracing::debug!(connection = ticket.id(), %error, "TLS handshake failed");
-        }
-        Err(_) => {
-            shared.counters.failed_handshakes.add();
-            tracing::debug!(connection = ticket.id(), "TLS handshake took too long");
-        }
-    }
+    let why = match handshake {
+        Ok(None) => return,
+        Ok(Some(Ok(stream))) => return session::serve(shared, ticket, stream, accepted).await,
+        Ok(Some(Err(error))) => error.to_string(),
+        Err(_) => "it took too long".to_owned(),
+    };
+    let remote = ticket
+        .session()
+        .map_or_else(String::new, |session| session.remote);
+    let counter = &shared.counters.failed_handshakes;
+    counter.add_from(format_args!("{remote}: {why}"));
 }
 
 impl Socket {
@@ -222,6 +309,7 @@ impl Socket {
                 if let Err(error) = prepare(&stream) {
                     tracing::debug!(%error, "a connection's options cannot be set");
                 }
+                let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
                 Ok((Stream::Tcp(stream), Remote::Tcp(remote)))
             }
             Self::Unix { listener, .. } => {

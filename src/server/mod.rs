@@ -3,6 +3,7 @@
 mod descriptors;
 mod hang_ups;
 mod listener;
+mod proxy;
 
 use crate::auth::Hasher;
 use crate::config::{Address, Config};
@@ -17,7 +18,7 @@ use crate::throttle::{FailedLogins, Rates};
 use crate::tls::Tls;
 use crate::wire::CloseReason;
 use hang_ups::HangUps;
-use listener::Listener;
+use listener::{Listener, Serving};
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
@@ -132,11 +133,16 @@ impl Server {
         let failure = shared.store.failure().clone();
         let tracker = TaskTracker::new();
         let accepting = TaskTracker::new();
+        let serving = Serving {
+            shared: Arc::clone(&shared),
+            hang_ups: Arc::clone(&hang_ups),
+            tracker: tracker.clone(),
+        };
         for listener in listeners {
-            let accept =
-                listener.accept(Arc::clone(&shared), Arc::clone(&hang_ups), tracker.clone());
+            let accept = listener.accept(serving.clone());
             accepting.spawn(vital("a listener", failure.clone(), accept));
         }
+        drop(serving);
         let watched = Arc::clone(&shared);
         let tell = async move { hang_ups.tell(&watched.registry).await };
         let watching = tokio::spawn(vital("hang-ups", failure.clone(), tell));
@@ -249,7 +255,8 @@ pub fn share(
 /// What is to be done every second: positions, and telling of refusals without a line for each.
 async fn keep_house(shared: Arc<Shared>) {
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
-    let mut told = shared.counters.all();
+    let counters = shared.counters.each();
+    let mut told = vec![0; counters.len()];
     loop {
         tokio::select! {
             () = shared.shutdown.cancelled() => return,
@@ -257,14 +264,15 @@ async fn keep_house(shared: Arc<Shared>) {
         }
         shared.hub.tell_positions(shared.clock.now_ms());
         shared.rates.forget_quiet();
-        let counters = shared.counters.all();
-        for ((name, before), (_, now)) in told.iter().zip(&counters) {
+        for (told, (name, counter)) in told.iter_mut().zip(&counters) {
+            let total = counter.get();
+            let count = total - std::mem::replace(told, total);
+            let first = counter.take_first();
             // Logins have lines of their own, in the audit log.
-            if now > before && !name.contains("logins") {
-                tracing::info!(event = name, count = now - before, total = now, "refused");
+            if count > 0 && !name.contains("logins") {
+                tracing::info!(event = name, first, count, total, "refused");
             }
         }
-        told = counters;
     }
 }
 

@@ -20,7 +20,9 @@ use crate::model::{Clock, ConversationId};
 use crate::registry::{Access, Closer, Registry, Ticket};
 use crate::store::{Principal, Store};
 use crate::throttle::{ConnectionRate, FailedLogins, Rates};
-use crate::wire::{CloseReason, LineDecoder, LineError, Outbox, looks_like_http, reply_line};
+use crate::wire::{
+    CloseReason, LineDecoder, LineError, Outbox, looks_like_http, looks_like_proxy, reply_line,
+};
 use bytes::{Bytes, BytesMut};
 use std::io;
 use std::pin::pin;
@@ -95,6 +97,7 @@ where
         login_by,
         paused_until: None,
         reached: None,
+        begun: false,
         given_out: 0,
     };
     let reading = async {
@@ -135,6 +138,12 @@ where
     };
     // A peer that takes nothing, or sends on and on, does not keep its place.
     let _ = tokio::time::timeout(Duration::from_millis(CLOSE_GRACE_MS), parting).await;
+}
+
+/// Ends a connection on which the last word has been said, so that it arrives.
+pub(crate) async fn part(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    let _ = stream.shutdown().await;
+    linger(stream).await;
 }
 
 /// Reads on for a moment and drops what comes. A socket that is closed while bytes wait in it resets its connection,
@@ -199,6 +208,8 @@ struct Session {
     paused_until: Option<Instant>,
     /// Where its last event of its own went.
     reached: Option<Reached>,
+    /// Whether a line has come that is not blank.
+    begun: bool,
     /// Deliveries of events of its own since others had their turn.
     given_out: usize,
 }
@@ -294,6 +305,7 @@ impl Session {
         match line {
             Err(LineError::Http) => return self.close_http(),
             Ok(line) if looks_like_http(&line) => return self.close_http(),
+            Ok(line) if !self.begun && looks_like_proxy(&line) => return self.close_proxy(),
             Err(LineError::TooLong) => {
                 self.shared.counters.long_lines.add();
                 let most = self.shared.limits.max_line_bytes;
@@ -305,12 +317,34 @@ impl Session {
             Ok(line) if line.iter().all(u8::is_ascii_whitespace) => {
                 self.limit(line.len() + 1);
             }
-            Ok(line) => self.request(&line).await,
+            Ok(line) => {
+                self.begun = true;
+                self.request(&line).await;
+            }
         }
         true
     }
 
+    /// Closes what speaks for another without being trusted to.
+    fn close_proxy(&self) -> bool {
+        let text = "this is a PROXY header, and this listener trusts no proxy where you are; trusted_proxies in chatd.toml names them";
+        let error = Error::new(Code::BadJson, text);
+        self.outbox.push(reply_line(&Err(error), None));
+        let remote = self.remote();
+        let counter = &self.shared.counters.bad_proxy_headers;
+        counter.add_from(format_args!("{remote}: it is no trusted proxy"));
+        self.closer.close(CloseReason::Protocol);
+        false
+    }
+
+    /// Where the connection comes from, for the log.
+    fn remote(&self) -> String {
+        let session = self.ticket.session();
+        session.map_or_else(String::new, |session| session.remote)
+    }
+
     fn close_http(&self) -> bool {
+        self.shared.counters.http.add_from(self.remote());
         self.closer.close(CloseReason::Http);
         false
     }
@@ -323,7 +357,10 @@ impl Session {
         }
         let wait = self.rate.as_ref()?.take(bytes).err()?;
         self.paused_until = Some(Instant::now() + wait);
-        self.shared.counters.limited_requests.add();
+        self.shared
+            .counters
+            .limited_requests
+            .add_from(self.remote());
         Some(rate_limited(
             "requests come too fast; this one was not done",
             wait,

@@ -181,6 +181,10 @@ pub enum CloseReason {
     TooManyConnections,
     /// The line was one of HTTP.
     Http,
+    /// What came is not of this protocol.
+    Protocol,
+    /// The connection is a proxy's, and does not begin with its header.
+    NoProxyHeader,
     /// This socket is for others.
     Forbidden,
     /// The storage failed, and the daemon ends: what was asked last may have been done or not.
@@ -198,6 +202,7 @@ impl CloseReason {
             Self::Stalled => "stalled",
             Self::TooManyConnections => "too_many_connections",
             Self::Http => "http",
+            Self::Protocol | Self::NoProxyHeader => "protocol",
             Self::Forbidden => "forbidden",
             Self::Unavailable => "unavailable",
         }
@@ -213,6 +218,10 @@ impl CloseReason {
                 "chatd has as many connections as it takes; try again later"
             }
             Self::Http => "this port speaks newline-delimited JSON, not HTTP",
+            Self::Protocol => "this port speaks newline-delimited JSON, and this is something else",
+            Self::NoProxyHeader => {
+                "chatd.toml names you under trusted_proxies, and a connection of yours begins with a PROXY header"
+            }
             Self::Forbidden => "this socket is not for your user",
             Self::Unavailable => {
                 "the storage failed and chatd starts again; what was not answered may have been done or not: connect again in a moment, and repeat messages with the same nonce"
@@ -242,7 +251,11 @@ pub fn closed_line(reason: CloseReason) -> Bytes {
         error: reason.text(),
         retry: !matches!(
             reason,
-            CloseReason::Http | CloseReason::SessionEnded | CloseReason::Forbidden
+            CloseReason::Http
+                | CloseReason::SessionEnded
+                | CloseReason::Protocol
+                | CloseReason::NoProxyHeader
+                | CloseReason::Forbidden
         ),
     };
     let mut line = json(&Closed {

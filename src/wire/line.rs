@@ -131,6 +131,12 @@ pub fn looks_like_http(line: &[u8]) -> bool {
             .is_some_and(|start| start.eq_ignore_ascii_case(b"host:"))
 }
 
+/// Whether a line belongs to a PROXY header: of version 1, or the third line of version 2, behind two empty ones.
+#[must_use]
+pub fn looks_like_proxy(line: &[u8]) -> bool {
+    line.starts_with(b"PROXY ") || line == b"\0"
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,7 +17,7 @@ pub use encode::{
     reply_line,
 };
 pub use envelope::{Envelope, EnvelopeError, Object, parse_envelope, parse_object, text};
-pub use line::{LineDecoder, LineError, looks_like_http};
+pub use line::{LineDecoder, LineError, looks_like_http, looks_like_proxy};
 pub use mend::{Habit, Mended, mend};
 pub use number::whole_number;
 pub use outbox::{Batch, Offered, Outbox, ReplySlot};

@@ -25,6 +25,7 @@ mod listeners;
 mod logging;
 mod model;
 mod power;
+mod proxies;
 mod random;
 mod reference;
 mod retention;

@@ -403,11 +403,15 @@ fn thousands_of_broken_handshakes_cost_nothing_and_are_counted() {
     let descriptors = daemon.descriptors();
     let hello = hello(&trust);
     let mut random = StdRng::seed_from_u64(seed());
+    // Whoever goes without a byte only looked whether somebody listens.
+    let mut counted = 0;
     for _ in 0..HANDSHAKES {
         let mut stream = TcpStream::connect(address).expect("connect");
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let bytes = broken(&mut random, &hello);
+        counted += u64::from(!bytes.is_empty());
         // The daemon may have closed before all of it was sent.
-        let _ = stream.write_all(&broken(&mut random, &hello));
+        let _ = stream.write_all(&bytes);
         if random.random() {
             let _ = stream.shutdown(Shutdown::Write);
             let mut answer = Vec::new();
@@ -419,9 +423,11 @@ fn thousands_of_broken_handshakes_cost_nothing_and_are_counted() {
     let mut info = Value::Null;
     wait_until("the end of the broken handshakes", || {
         info = plain.ok("server", "info", json!({}));
-        info["connections"] == 2
+        // The last of them may still wait to be accepted.
+        info["connections"] == 2 && info["counters"]["failed_handshakes"].as_u64() >= Some(counted)
     });
-    assert_eq!(info["counters"]["failed_handshakes"], HANDSHAKES, "{info}");
+    assert_eq!(info["counters"]["failed_handshakes"], counted, "{info}");
+    daemon.wait_for_log("InvalidContentType");
     assert_eq!(daemon.descriptors(), descriptors);
     goes_on(&mut other);
     goes_on(&mut Client::connect_tls(address, &trust));
