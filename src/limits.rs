@@ -75,6 +75,8 @@ pub const ROUND_MAX_OPERATIONS: usize = 512;
 pub const ROUND_MAX_BYTES: usize = 4 * 1024 * 1024;
 /// Operations that wait in the store's mailbox before senders wait.
 pub const MAILBOX_MAX_OPERATIONS: usize = 1024;
+/// Members that the event of a conversation's deletion names; the others are noted in rows of their own.
+pub const AUDIENCE_MAX_USERS: usize = 1000;
 /// Rows that one slice of a large deletion removes, so that other requests fit between slices.
 pub const SLICE_MAX_ROWS: usize = 64;
 /// Requests of one connection that may be under way; more are left unread meanwhile.

@@ -301,6 +301,13 @@ impl Hub {
         }
     }
 
+    /// The user whose rights a connection's subscriptions have; none where it may see everything, or has none.
+    #[must_use]
+    pub fn viewer(&self, connection: ConnectionId) -> Option<UserId> {
+        let state = self.lock();
+        state.subscribers.get(&connection)?.viewer
+    }
+
     /// The subscriptions of a connection.
     #[must_use]
     pub fn subscriptions(&self, connection: ConnectionId) -> Arc<Subscriptions> {
@@ -312,7 +319,8 @@ impl Hub {
     }
 
     /// Gives a connection that is behind, and waits for event `next`, stored events from there on, without a hole.
-    /// `oldest` is the oldest one that is stored.
+    /// `oldest` is the oldest one that is stored. `unnamed` are those that this user may see although their audience does
+    /// not name it.
     ///
     /// Events that were not given out here yet are left for the next time: who may see them is not known before.
     pub fn catch_up(
@@ -321,6 +329,7 @@ impl Hub {
         next: Seq,
         oldest: Seq,
         events: &[Event],
+        (user, unnamed): (Option<UserId>, &[Seq]),
         now_ms: u64,
     ) {
         let mut state = self.lock();
@@ -343,7 +352,9 @@ impl Hub {
         for event in events.iter().take_while(|event| event.seq <= *newest) {
             reached = event.seq;
             let matter = Matter::of(event);
-            if subscriber.wants(event) && routes.show(&matter, subscriber.viewer) {
+            let may_see = routes.show(&matter, subscriber.viewer)
+                || subscriber.viewer == user && unnamed.contains(&event.seq);
+            if subscriber.wants(event) && may_see {
                 subscriber.outbox.push(event.line.clone());
             }
         }

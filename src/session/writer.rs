@@ -82,14 +82,20 @@ async fn catch_up(
     next: Seq,
     cursor: Cursor,
 ) -> io::Result<Cursor> {
+    let viewer = shared.hub.viewer(id);
     let page = shared
         .store
-        .events_after(next - 1, cursor)
+        .events_after(next - 1, cursor, viewer)
         .await
         .map_err(io::Error::other)?;
     let now_ms = shared.clock.now_ms();
-    shared
-        .hub
-        .catch_up(id, next, page.oldest, &page.events, now_ms);
+    shared.hub.catch_up(
+        id,
+        next,
+        page.oldest,
+        &page.events,
+        (viewer, &page.unnamed),
+        now_ms,
+    );
     Ok(page.cursor)
 }

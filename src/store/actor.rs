@@ -9,7 +9,7 @@ use crate::limits::{
     CATCH_UP_MAX_BYTES, MAILBOX_MAX_OPERATIONS, ROUND_MAX_BYTES, ROUND_MAX_OPERATIONS,
     SLOW_ROUND_MS,
 };
-use crate::model::{Clock, Event, Id, Seq};
+use crate::model::{Clock, Event, Id, Seq, UserId};
 use crate::store::failure::Failure;
 use crate::store::journal::Place;
 use crate::store::operation::{Answer, Ended, Operation, Outcome, Principal, Query};
@@ -19,7 +19,7 @@ use crate::store::rules::{self, Deletions, Turn};
 use crate::store::state::State;
 use crate::store::txn::{Round, Txn};
 use crate::store::{Cursor, Done, EventPage, LogHead, OnCommit, OpenError};
-use crate::store::{answer, moment};
+use crate::store::{answer, moment, present};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -210,7 +210,13 @@ impl Store {
     }
 
     /// Events after `after`, as many as one read takes.
-    pub async fn events_after(&self, after: Seq, cursor: Cursor) -> Result<EventPage, Error> {
+    /// Tells for which of them `viewer` is in the audience without being named there.
+    pub async fn events_after(
+        &self,
+        after: Seq,
+        cursor: Cursor,
+        viewer: Option<UserId>,
+    ) -> Result<EventPage, Error> {
         self.blocking(&self.event_reads, move |shared| {
             let oldest = shared.oldest()?;
             let from = after.max(oldest.saturating_sub(1));
@@ -218,10 +224,11 @@ impl Store {
                 shared
                     .backend
                     .events_after(from, cursor.0, CATCH_UP_MAX_BYTES)?;
-            shared.show_present(&mut events)?;
+            let unnamed = shared.show_present(&mut events, viewer)?;
             Ok(EventPage {
                 oldest,
                 events,
+                unnamed,
                 cursor: Cursor(place),
             })
         })
@@ -284,12 +291,19 @@ impl Shared {
         *self.head.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn show_present(&self, events: &mut [Event]) -> Result<(), Error> {
-        let mut shown = Err(Error::internal());
+    /// Brings stored events up to the present, and gives those that `viewer` may see although their audience does not
+    /// name it.
+    fn show_present(
+        &self,
+        events: &mut [Event],
+        viewer: Option<UserId>,
+    ) -> Result<Vec<Seq>, Error> {
+        let mut unnamed = Err(Error::internal());
         self.backend.read(&mut |state| {
-            shown = self.present.show(state, events);
+            let shown = self.present.show(state, events);
+            unnamed = shown.and_then(|()| present::unnamed(state, events, viewer));
         });
-        shown
+        unnamed
     }
 
     fn oldest(&self) -> Result<Seq, Error> {
@@ -432,7 +446,7 @@ impl Actor {
                     break;
                 }
             }
-            match rules::forget_old_nonces(&mut txn, keep_ms) {
+            match rules::forget_expired(&mut txn, keep_ms) {
                 Ok(()) => txn.keep(),
                 Err(_) => txn.roll_back(),
             }

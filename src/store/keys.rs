@@ -15,7 +15,9 @@
 //! | `a` | user, conversation | nothing: the user has written there |
 //! | `n` | conversation, user, nonce | the message made with it |
 //! | `x` | time, then the rest of an `n` key | nothing: a nonce to forget `events.keep` after this time |
-//! | `d` | kind, id | nothing: a deletion that is not finished |
+//! | `d` | kind, id | a deletion that is not finished; of a conversation: the last member that its event names, if not all |
+//! | `g` | conversation, user | nothing: the user was in it when it was deleted; for those that its event does not name |
+//! | `z` | time, conversation | nothing: the `g` keys of the conversation, to forget `events.keep` after this time |
 //! | `t` | token | a session token's row |
 //! | `h` | SHA-256 of a token | the token's id |
 //! | `y` | user, token | nothing: the user's tokens |
@@ -143,6 +145,18 @@ pub fn nonce_of_expiry(expiry_key: &[u8]) -> Vec<u8> {
     let mut key = vec![b'n'];
     key.extend_from_slice(expiry_key.get(9..).unwrap_or_default());
     key
+}
+
+/// The key that says that a user was in a conversation when it was deleted.
+#[must_use]
+pub fn last_member(conversation: ConversationId, user: UserId) -> Two {
+    two(b'g', conversation.0, user.0)
+}
+
+/// The key that says when a conversation with such keys was deleted.
+#[must_use]
+pub fn last_members_expiry(deleted_ms: u64, conversation: ConversationId) -> Two {
+    two(b'z', Id(deleted_ms), conversation.0)
 }
 
 /// The key of an unfinished deletion of a conversation.

@@ -79,6 +79,8 @@ pub struct EventPage {
     pub oldest: Seq,
     /// Events, in order, without a hole, and without the texts that were taken back since.
     pub events: Vec<Event>,
+    /// Those of them that whoever asks may see although their audience does not name it.
+    pub unnamed: Vec<Seq>,
     /// What to pass on to the next read.
     pub cursor: Cursor,
 }

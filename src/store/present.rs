@@ -5,11 +5,11 @@
 //! events cost one look-up for each.
 
 use crate::error::Error;
-use crate::limits::VERDICTS_MAX;
-use crate::model::{ConversationId, Event, EventType, Id, Seq, Subclass};
-use crate::store::keys;
+use crate::limits::{AUDIENCE_MAX_USERS, VERDICTS_MAX};
+use crate::model::{ConversationId, Event, EventType, Id, Seq, Subclass, UserId};
 use crate::store::rows::{self, MessageRow};
 use crate::store::state::State;
+use crate::store::{keys, rules};
 use crate::wire::{stored_text, without_text};
 use rustc_hash::FxHashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -140,5 +140,87 @@ fn stands(
     match state.get(&keys::message(conversation, stored.message))? {
         Some(row) => Ok(rows::decode::<MessageRow<'_>>(&row)?.text == stored.text),
         None => Ok(false),
+    }
+}
+
+/// The deletions of conversations that `viewer` was in, of those whose events could not name all of their members.
+pub fn unnamed(
+    state: &dyn State,
+    events: &[Event],
+    viewer: Option<UserId>,
+) -> Result<Vec<Seq>, Error> {
+    let mut found = Vec::new();
+    let Some(viewer) = viewer else {
+        return Ok(found);
+    };
+    for event in events {
+        if (event.subclass, event.kind) == (Subclass::Conversation, EventType::Deleted)
+            && event.audience.removed.len() >= AUDIENCE_MAX_USERS
+            && rules::was_in_deleted(state, ConversationId(event.object), viewer)?
+        {
+            found.push(event.seq);
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::SLICE_MAX_ROWS;
+    use crate::model::Given;
+    use crate::store::operation::Change;
+    use crate::store::steps::{KEEP_MS, Steps};
+
+    /// Members of whom the event says nothing: more than a slice takes.
+    const UNNAMED: usize = SLICE_MAX_ROWS + 3;
+
+    #[test]
+    fn all_members_of_a_deleted_conversation_learn_of_it_on_resume() {
+        let mut steps = Steps::new();
+        let outsider = steps.create_user("outsider");
+        let users: Vec<UserId> = (0..AUDIENCE_MAX_USERS + UNNAMED)
+            .map(|number| steps.create_user(&number.to_string()))
+            .collect();
+        let late = steps.create_user("late");
+        let large = steps.create_conversation(&[]);
+        for some in users.chunks(500) {
+            steps.apply(Change::AddMembers {
+                conversation: Given::Id(large),
+                users: some.iter().map(|&user| Given::Id(user)).collect(),
+            });
+        }
+        steps.delete_conversation(large);
+        let deleted = steps.events.last().unwrap().clone();
+        let (named, others) = users.split_at(AUDIENCE_MAX_USERS);
+        assert_eq!(deleted.audience.removed, named);
+        let mut slices = 0;
+        loop {
+            for &user in others {
+                let found = unnamed(&steps.state, &steps.events, Some(user)).unwrap();
+                assert_eq!(found, [deleted.seq], "after {slices} slices");
+            }
+            for viewer in [Some(outsider), Some(late), None] {
+                let found = unnamed(&steps.state, &steps.events, viewer).unwrap();
+                assert!(found.is_empty(), "after {slices} slices");
+            }
+            steps.restart();
+            steps.forget_expired();
+            if !steps.take_slices() {
+                break;
+            }
+            slices += 1;
+        }
+        assert!(slices > AUDIENCE_MAX_USERS / SLICE_MAX_ROWS);
+        assert_eq!((steps.rows(b'p'), steps.rows(b'g')), (0, UNNAMED));
+        // They are kept as long as the event.
+        steps.now_ms += KEEP_MS;
+        steps.forget_expired();
+        assert_eq!((steps.rows(b'g'), steps.rows(b'z')), (UNNAMED, 1));
+        steps.now_ms += 1;
+        steps.forget_expired();
+        assert_eq!((steps.rows(b'g'), steps.rows(b'z')), (3, 1));
+        steps.forget_expired();
+        assert_eq!((steps.rows(b'g'), steps.rows(b'z')), (0, 0));
     }
 }

@@ -3,12 +3,12 @@
 use crate::model::{
     ConversationId, Event, Given, Login, MessageId, MessageText, Name, PasswordHash, UserId,
 };
-use crate::store::answer;
 use crate::store::operation::{Answer, Change, Operation, Outcome, Principal, Query};
 use crate::store::rows::Head;
 use crate::store::rules::{self, Deletions};
-use crate::store::state::Blob;
+use crate::store::state::{Blob, State};
 use crate::store::txn::{Round, Txn};
+use crate::store::{answer, keys};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -59,6 +59,19 @@ impl Steps {
         let round = txn.finish().unwrap();
         self.commit(round, &turn);
         true
+    }
+
+    /// Forgets a slice of what has expired.
+    pub fn forget_expired(&mut self) {
+        let mut txn = Txn::new(&self.state, self.head, self.now_ms);
+        rules::forget_expired(&mut txn, KEEP_MS).unwrap();
+        let round = txn.finish().unwrap();
+        self.commit(round, &rules::Turn::default());
+    }
+
+    /// How many rows of a kind there are.
+    pub fn rows(&self, kind: u8) -> usize {
+        self.state.scan(&keys::prefix(&[kind])).count()
     }
 
     /// Forgets everything but the state, as a restart does.

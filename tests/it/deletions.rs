@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::crash::CONFIG;
-use crate::harness::{Client, Daemon};
+use crate::harness::{Client, Daemon, LOGINS};
 
 /// Conversations of the user that is deleted: many slices of them.
 const CONVERSATIONS: usize = 400;
@@ -68,4 +68,62 @@ fn a_deleted_user_is_in_no_list_while_another_deletion_goes_on_and_after_kill_9(
     }
     client.no_more_events();
     is_nowhere(&mut client, &ghost, &kept);
+}
+
+/// Members of the conversation that is deleted: a few more than its event names.
+const MEMBERS: usize = 1004;
+
+#[test]
+fn every_member_of_a_large_conversation_learns_of_its_deletion_on_resume() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut daemon = Daemon::on_dir(directory.path(), LOGINS);
+    let mut client = daemon.client();
+    for number in 0..=MEMBERS {
+        let login = format!("{number}@example.org");
+        let data = json!({"login": login, "name": login, "password": "s3cret"});
+        client.request("user", "create", data);
+    }
+    let mut ids: Vec<String> = (0..=MEMBERS)
+        .map(|_| {
+            client.next_value()["data"]["user_id"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        })
+        .collect();
+    // Passwords are hashed side by side, so that the last to be asked for need not be the last to be made.
+    let mut users: Vec<usize> = (0..=MEMBERS).collect();
+    users.sort_by_key(|&user| ids[user].clone());
+    let outsider = users.remove(0);
+    let last = *users.last().unwrap();
+    let first = users[0];
+    ids.remove(outsider);
+    let conversation = client.create_conversation("large", &[]);
+    for some in ids.chunks(1000) {
+        let data = json!({"conversation_id": conversation, "user_ids": some});
+        client.ok("conversation", "add_members", data);
+    }
+    let seq = client.ok("server", "info", json!({}))["seq"].clone();
+    let id = json!({"conversation_id": conversation});
+    client.ok("conversation", "delete", id);
+    for restarted in [false, true] {
+        if restarted {
+            daemon.kill();
+            daemon = Daemon::on_dir(directory.path(), LOGINS);
+        }
+        for (user, is_told) in [(first, true), (last, true), (outsider, false)] {
+            let mut resumed = daemon.stranger();
+            resumed.login(&format!("{user}@example.org"), "s3cret");
+            resumed.subscribe(json!({"since": seq, "position": true}));
+            if is_told {
+                let event = resumed.next_event();
+                assert_eq!(
+                    (&event["type"], &event["obj_id"]),
+                    (&json!("deleted"), &json!(conversation))
+                );
+            }
+            let event = resumed.next_event();
+            assert_eq!(event["type"], "position", "{user} {event}");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::{Rights, existing_users, forbidden, visible_conversation};
 use crate::error::Error;
+use crate::limits::AUDIENCE_MAX_USERS;
 use crate::model::{
     Audience, ConversationId, Description, EventType, Given, Id, Name, Subclass, UserId,
 };
@@ -11,9 +12,6 @@ use crate::store::rows::{ConversationRow, CountersRow};
 use crate::store::state::State;
 use crate::store::txn::Txn;
 use crate::wire::EventBody;
-
-/// Members that the event of a deletion keeps, so that they still see it when they resume later.
-const REMEMBERED_MEMBERS: usize = 10_000;
 
 pub fn create(
     txn: &mut Txn<'_>,
@@ -96,15 +94,24 @@ pub fn delete(
     given: &Given<ConversationId>,
 ) -> Result<Outcome, Error> {
     let (id, _) = governed_conversation(txn, rights, given)?;
-    let removed = txn
+    let mut removed = txn
         .scan(&keys::prefix(&keys::under(b'p', id.0)))
-        .take(REMEMBERED_MEMBERS)
+        .take(AUDIENCE_MAX_USERS + 1)
         .map(|entry| Ok(UserId(keys::last_id(&entry?.0))))
         .collect::<Result<Vec<_>, Error>>()?;
+    let all_named = removed.len() <= AUDIENCE_MAX_USERS;
+    removed.truncate(AUDIENCE_MAX_USERS);
+    let deletion = keys::conversation_deletion(id);
+    match removed.last() {
+        Some(last) if !all_named => {
+            txn.put(&deletion, &last.0.key());
+            txn.put(&keys::last_members_expiry(txn.now_ms(), id), &[]);
+        }
+        _ => txn.put(&deletion, &[]),
+    }
     let messages = txn.counters(id)?.messages;
     txn.remove(&keys::conversation(id));
     txn.remove(&keys::counters(id));
-    txn.put(&keys::conversation_deletion(id), &[]);
     txn.head.conversations -= 1;
     txn.head.messages -= messages;
     let audience = Audience {

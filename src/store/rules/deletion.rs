@@ -149,8 +149,17 @@ fn continue_conversation(
     most: usize,
 ) -> Result<usize, Error> {
     let members = keys_of(txn, &keys::prefix(&keys::under(b'p', id.0)), most)?;
+    // Those behind this one are not named by the event, and find out by a row that they were in it.
+    let last_named = txn
+        .get(&keys::conversation_deletion(id))?
+        .filter(|value| !value.is_empty())
+        .map(|value| UserId(keys::last_id(&value)));
     for key in &members {
-        leave(txn, id, UserId(keys::last_id(key)))?;
+        let user = UserId(keys::last_id(key));
+        leave(txn, id, user)?;
+        if last_named.is_some_and(|last| user > last) {
+            txn.put(&keys::last_member(id, user), &[]);
+        }
     }
     let mut left = most - members.len();
     let messages = txn
@@ -186,8 +195,47 @@ fn continue_conversation(
     Ok(most - left + nonces.len())
 }
 
+/// Whether a user was in a conversation when that was deleted, as far as its event does not say so.
+pub fn was_in_deleted(
+    state: &dyn State,
+    conversation: ConversationId,
+    user: UserId,
+) -> Result<bool, Error> {
+    // In this order: the first row is replaced by the second.
+    Ok(state.contains(&keys::member(conversation, user))?
+        || state.contains(&keys::last_member(conversation, user))?)
+}
+
+/// Forgets a slice of what is kept no longer than events are.
+pub fn forget_expired(txn: &mut Txn<'_>, keep_ms: u64) -> Result<(), Error> {
+    forget_old_nonces(txn, keep_ms)?;
+    forget_last_members(txn, keep_ms)
+}
+
+/// Forgets a slice of the members of conversations that were deleted more than `keep_ms` ago.
+fn forget_last_members(txn: &mut Txn<'_>, keep_ms: u64) -> Result<(), Error> {
+    let before = txn.now_ms().saturating_sub(keep_ms);
+    let range = keys::Range {
+        low: b"z".to_vec(),
+        high: keys::under(b'z', Id(before)).to_vec(),
+    };
+    let Some(expiry) = keys_of(txn, &range, 1)?.pop() else {
+        return Ok(());
+    };
+    let id = ConversationId(keys::last_id(&expiry));
+    let members = keys_of(txn, &keys::prefix(&keys::under(b'g', id.0)), SLICE_MAX_ROWS)?;
+    // While its deletion goes on there may come more.
+    if members.len() < SLICE_MAX_ROWS && !txn.contains(&keys::conversation_deletion(id))? {
+        txn.remove(&expiry);
+    }
+    for key in members {
+        txn.remove(&key);
+    }
+    Ok(())
+}
+
 /// Forgets a slice of the nonces whose messages were deleted more than `keep_ms` ago.
-pub fn forget_old_nonces(txn: &mut Txn<'_>, keep_ms: u64) -> Result<(), Error> {
+fn forget_old_nonces(txn: &mut Txn<'_>, keep_ms: u64) -> Result<(), Error> {
     let before = txn.now_ms().saturating_sub(keep_ms);
     let range = keys::Range {
         low: b"x".to_vec(),

@@ -10,7 +10,7 @@ mod rights;
 mod token;
 mod user;
 
-pub use deletion::{Deletion, Deletions, Turn, forget_old_nonces, unfinished};
+pub use deletion::{Deletion, Deletions, Turn, forget_expired, unfinished, was_in_deleted};
 pub use rights::{Rights, not_logged_in};
 pub use token::{owner as token_owner, tokens_of};
 

@@ -139,7 +139,7 @@ impl Subject {
             let last = found.last().map_or(after, |event| event.seq);
             let page = self
                 .runtime
-                .block_on(self.store.events_after(last, cursor))
+                .block_on(self.store.events_after(last, cursor, None))
                 .unwrap();
             if page.events.is_empty() {
                 return found;
