@@ -79,6 +79,8 @@ fn main() -> ExitCode {
         Some(Instead::Bench(arguments)) => return bench::run(&arguments),
         None => {}
     }
+    // Whatever chatd makes is for its own user alone.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let path = arguments
         .config
         .or_else(|| Some(PathBuf::from(CONFIG_FILE)).filter(|path| path.exists()));

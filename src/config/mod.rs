@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 pub struct Config {
     /// Where the data is.
     pub data_dir: PathBuf,
+    /// There must be data already; without it chatd does not start.
+    pub must_exist: bool,
     /// Where to listen.
     pub listen: Vec<Listen>,
     /// The limits.
@@ -101,6 +103,7 @@ pub struct ConfigError(pub String);
 #[serde(deny_unknown_fields, default)]
 struct Raw {
     data_dir: PathBuf,
+    must_exist: bool,
     listen: Vec<RawListen>,
     limits: Limits,
     events: RawEvents,
@@ -118,6 +121,7 @@ impl Default for Raw {
     fn default() -> Self {
         Self {
             data_dir: "chatd-data".into(),
+            must_exist: false,
             listen: vec![RawListen::at("127.0.0.1:24283")],
             limits: Limits::default(),
             events: RawEvents::default(),
@@ -192,6 +196,7 @@ impl Config {
         check_security(&raw.security)?;
         Ok(Self {
             data_dir: raw.data_dir,
+            must_exist: raw.must_exist,
             listen: raw
                 .listen
                 .iter()

@@ -222,6 +222,7 @@ pub fn share(
         keep_ms: config.keep_ms,
         search_time: Duration::from_secs(limits.search_seconds),
         max_message_bytes: limits.max_message_bytes,
+        must_exist: config.must_exist,
         clock: clock.clone(),
     };
     // The store reports to the hub, and the hub begins at the store's newest event.

@@ -71,6 +71,8 @@ pub struct Settings {
     pub search_time: Duration,
     /// The largest message text, in bytes.
     pub max_message_bytes: usize,
+    /// There must be data already: an empty directory is that of a disk that is not mounted.
+    pub must_exist: bool,
     /// The time.
     pub clock: Clock,
 }

@@ -4,21 +4,24 @@
 //! It must not know what the files mean.
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, Stat, StatxFlags, flock, fstat, fsync,
-    mkdirat, openat, renameat, stat, statat, statx, unlinkat,
+    AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, Stat, StatxFlags, fchmod, flock,
+    fstat, fsync, mkdirat, openat, renameat, stat, statat, statx, unlinkat,
 };
 use rustix::io::Errno;
+use rustix::process::geteuid;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// Others on the machine neither read nor write what chatd makes.
 const FILE_MODE: Mode = Mode::from_raw_mode(0o600);
 const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o700);
+/// The rights of the group and of everybody else.
+const OTHERS: u32 = 0o077;
 
 /// A directory that is held open. Names are looked up in the directory itself, so that they go on meaning the same files
 /// when its path is renamed, removed or replaced.
@@ -56,14 +59,30 @@ impl From<Stat> for Identity {
     }
 }
 
+/// Who can get at a file or directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// It is a directory.
+    pub directory: bool,
+    /// It belongs to the user that chatd runs as.
+    pub own: bool,
+    /// Others than its owner may read, write or enter it.
+    pub others: bool,
+}
+
 impl Directory {
+    /// Opens a directory that is there.
+    pub fn open_path(path: &Path) -> io::Result<Self> {
+        Self::open_at(CWD, path, path.to_owned())
+    }
+
     /// Opens a directory, which is made with those above it if it is missing.
     pub fn make(path: &Path) -> io::Result<Self> {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(DIRECTORY_MODE.as_raw_mode())
             .create(path)?;
-        Self::open_at(CWD, path, path.to_owned())
+        Self::open_path(path)
     }
 
     /// Opens a directory in this one, which is made if it is missing.
@@ -164,6 +183,25 @@ impl Directory {
     /// About a file or directory in it; one that is a link is followed.
     pub fn about(&self, name: &str) -> io::Result<Stat> {
         Ok(statat(&self.descriptor, name, AtFlags::empty())?)
+    }
+
+    /// Who can get at something in it. A link is nobody's: what it leads to is looked at where it is.
+    pub fn access(&self, name: &str) -> io::Result<Access> {
+        let about = statat(&self.descriptor, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let kind = FileType::from_raw_mode(about.st_mode);
+        Ok(Access {
+            directory: kind == FileType::Directory,
+            own: about.st_uid == geteuid().as_raw(),
+            others: kind != FileType::Symlink && about.st_mode & OTHERS != 0,
+        })
+    }
+
+    /// Takes a file or directory in it away from everybody but its owner.
+    pub fn hide(&self, name: &str) -> io::Result<()> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let file = self.open_with(name, flags)?;
+        let mode = Mode::from_raw_mode(file.metadata()?.mode() & !OTHERS);
+        Ok(fchmod(&file, mode)?)
     }
 
     /// Whether there is something of this name.
@@ -335,7 +373,7 @@ impl Residence {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::{MetadataExt, symlink};
+    use std::os::unix::fs::symlink;
 
     #[test]
     fn names_mean_the_same_files_after_the_path_names_another_directory() {

@@ -16,9 +16,10 @@ use crate::store::actor::{Backend, CommitError};
 use crate::store::data_dir::{Directory, LOCK_FILE, Lock, is_full};
 use crate::store::failure::Failure;
 use crate::store::journal::{AppendError, Damage, JournalReader, JournalWriter, Place, Record};
-use crate::store::room::Room;
+use crate::store::modes;
+use crate::store::room::{RESERVE_FILE, Room};
 use crate::store::state::State;
-use crate::store::state_dir::{self, Built, STATE, apply};
+use crate::store::state_dir::{self, Built, OLD_STATE, RUNNING, STATE, STOPPED, apply};
 use crate::store::txn::Round;
 use crate::store::watch::Watch;
 use crate::store::{OnCommit, OpenError, Settings, Store};
@@ -29,6 +30,16 @@ use std::time::Instant;
 
 /// The directory of the journal.
 const JOURNAL: &str = "journal";
+/// What chatd makes in a data directory.
+const OWN: &[&str] = &[
+    LOCK_FILE,
+    RUNNING,
+    STOPPED,
+    RESERVE_FILE,
+    JOURNAL,
+    STATE,
+    OLD_STATE,
+];
 /// A row may take at most this part of a sled segment: larger ones would go to files of their own.
 const SEGMENT_ROWS: usize = 80;
 /// Bytes of the smallest and the largest segment.
@@ -61,9 +72,9 @@ impl Embedded {
             let text = format!("{what} {}", path.display());
             move |error: io::Error| OpenError(format!("{text}: {error}"))
         };
-        let cannot_open = at("cannot make the data directory", data_dir);
-        let directory = Arc::new(Directory::make(data_dir).map_err(cannot_open)?);
+        let directory = Arc::new(find(data_dir, settings.must_exist)?);
         let lock = Lock::take(&directory).map_err(OpenError)?;
+        modes::mend(&directory, OWN);
         let journal_dir = directory.join(JOURNAL);
         let segment_bytes = (settings.max_message_bytes * SEGMENT_ROWS)
             .next_power_of_two()
@@ -184,6 +195,44 @@ impl Drop for Embedded {
 fn unreadable(damage: &Damage) -> Error {
     tracing::error!(error = damage.0, "stored events cannot be read");
     Error::unavailable()
+}
+
+/// Opens the data directory. One without data is begun anew, and that is said, unless there must be some.
+fn find(data_dir: &Path, must_exist: bool) -> Result<Directory, OpenError> {
+    let path = data_dir.display();
+    let cannot = |what: &str, error: io::Error| OpenError(format!("cannot {what} {path}: {error}"));
+    let found = match Directory::open_path(data_dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        opened => Some(opened.map_err(|error| cannot("open the data directory", error))?),
+    };
+    let has_data = match &found {
+        Some(found) => has_data(found).map_err(|error| cannot("look into", error))?,
+        None => false,
+    };
+    match found {
+        Some(found) if has_data => Ok(found),
+        _ if must_exist => Err(OpenError(format!(
+            "there is no chatd data in {path}, and must_exist = true says that there must be: is its disk mounted? \
+             To begin anew there, start once with must_exist = false"
+        ))),
+        _ => {
+            tracing::info!(data_dir = %path, "the data directory is new: there is nothing stored yet");
+            let made = Directory::make(data_dir);
+            made.map_err(|error| cannot("make the data directory", error))
+        }
+    }
+}
+
+fn has_data(directory: &Directory) -> io::Result<bool> {
+    for name in [JOURNAL, STATE, OLD_STATE] {
+        match directory.open_in(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+            Ok(inner) if inner.names()?.is_empty() => {}
+            Ok(_) => return Ok(true),
+        }
+    }
+    Ok(false)
 }
 
 /// Why the state could not be brought up to the journal.

@@ -14,6 +14,7 @@ mod failure;
 mod journal;
 mod keys;
 mod memory;
+mod modes;
 mod moment;
 mod operation;
 mod present;

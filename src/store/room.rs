@@ -19,7 +19,7 @@ const SEGMENTS_AHEAD: u64 = 4;
 /// The file that sled grows.
 const STATE_FILE: &str = "state/db";
 /// The file that keeps room back.
-const RESERVE_FILE: &str = "reserve";
+pub const RESERVE_FILE: &str = "reserve";
 
 /// The room of one store.
 pub struct Room {

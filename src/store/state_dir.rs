@@ -17,9 +17,9 @@ pub const STATE: &str = "state";
 /// The state before, while a new one is built.
 pub const OLD_STATE: &str = "state.old";
 /// There while the state may hold writes that are not on the disk: which boot and mount they were made in.
-const RUNNING: &str = "running";
+pub const RUNNING: &str = "running";
 /// There after a clean stop: the state's files as they were left.
-const STOPPED: &str = "stopped";
+pub const STOPPED: &str = "stopped";
 /// Bytes of sled's cache.
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// Milliseconds between sled's own flushes: they only shorten the replay after a crash.

@@ -207,6 +207,76 @@ fn a_torn_tail_is_cut_off_and_damage_elsewhere_is_refused() {
     assert!(said.contains(".journal is damaged at byte"), "{said}");
 }
 
+/// Makes the state doubtful, as a power cut does.
+fn make_doubtful(directory: &Path) {
+    let _ = fs::remove_file(directory.join("stopped"));
+    fs::write(directory.join("running"), "boot another\nmount 1\n").unwrap();
+}
+
+#[test]
+fn a_doubtful_state_is_kept_until_the_journal_is_found_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let (state, old) = (
+        directory.path().join("state"),
+        directory.path().join("state.old"),
+    );
+    let mut daemon = Daemon::on_dir(directory.path(), CONFIG);
+    fill(&mut daemon.client(), 500);
+    let before = everything(&mut daemon.client());
+    assert!(daemon.terminate().success());
+    let path = journal(directory.path());
+    let whole = fs::read(&path).unwrap();
+    let state_bytes = fs::read(state.join("db")).unwrap();
+    let mut damaged = whole.clone();
+    damaged[whole.len() / 4] ^= 1;
+    fs::write(&path, damaged).unwrap();
+    make_doubtful(directory.path());
+    // However often it is tried, the state before is still there, and the refusal names both.
+    for _ in 0..2 {
+        let (code, said) = refusal(directory.path());
+        assert_eq!(code, Some(74), "{said}");
+        assert!(said.contains(".journal"), "{said}");
+        assert!(said.contains(old.to_str().unwrap()), "{said}");
+        assert!(fs::read(old.join("db")).unwrap() == state_bytes);
+    }
+    fs::write(&path, whole).unwrap();
+    daemon = Daemon::on_dir(directory.path(), CONFIG);
+    assert!(everything(&mut daemon.client()) == before);
+    assert!(!old.exists(), "it is built");
+}
+
+#[test]
+fn a_crash_while_the_state_is_built_again_leaves_nothing_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let (state, old) = (
+        directory.path().join("state"),
+        directory.path().join("state.old"),
+    );
+    let mut daemon = Daemon::on_dir(directory.path(), CONFIG);
+    fill(&mut daemon.client(), 500);
+    let before = everything(&mut daemon.client());
+    assert!(daemon.terminate().success());
+    for crash in [
+        "before the new one is begun",
+        "while it is built",
+        "with a doubtful new one",
+    ] {
+        if crash == "before the new one is begun" {
+            fs::rename(&state, &old).unwrap();
+        } else {
+            fs::create_dir(&old).unwrap();
+            fs::write(old.join("db"), "the state before").unwrap();
+        }
+        if crash == "with a doubtful new one" {
+            make_doubtful(directory.path());
+        }
+        daemon = Daemon::on_dir(directory.path(), CONFIG);
+        assert!(everything(&mut daemon.client()) == before, "{crash}");
+        assert!(!old.exists(), "{crash}");
+        daemon.kill();
+    }
+}
+
 #[test]
 fn a_second_daemon_on_the_same_data_is_refused() {
     let directory = tempfile::tempdir().unwrap();

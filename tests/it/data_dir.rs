@@ -1,13 +1,15 @@
 //! The data directory itself: removed, renamed or replaced under a running daemon, or another daemon's.
 
-use std::fs;
-use std::path::Path;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use crate::crash::CONFIG;
 use crate::harness::{Client, Daemon};
 use crate::ledger::all;
+use crate::lifecycle::refusal;
 
 /// Sends messages one after the other until the connection ends; gives how many were acknowledged, and the last line.
 fn write_to_the_end(client: &mut Client, conversation: &str, user: &str) -> (usize, Value) {
@@ -31,7 +33,7 @@ fn write_to_the_end(client: &mut Client, conversation: &str, user: &str) -> (usi
     }
 }
 
-fn segment(data_dir: &Path) -> std::path::PathBuf {
+fn segment(data_dir: &Path) -> PathBuf {
     let entries = fs::read_dir(data_dir.join("journal")).unwrap();
     let mut paths = entries.map(|entry| entry.unwrap().path());
     let found = paths.find(|path| path.extension().is_some_and(|ending| ending == "journal"));
@@ -100,4 +102,122 @@ fn data_that_is_removed_renamed_or_replaced_under_the_daemon_ends_it() {
             assert!(there.contains(&stored), "{stored} of {acknowledged}");
         }
     }
+}
+
+/// What is below a directory, itself included, and may be used by others than its owner.
+fn open_to_others(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut left = vec![directory.to_owned()];
+    while let Some(path) = left.pop() {
+        let about = fs::symlink_metadata(&path).unwrap();
+        if about.mode() & 0o077 != 0 {
+            found.push(path.clone());
+        }
+        if about.is_dir() {
+            left.extend(
+                fs::read_dir(path)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path()),
+            );
+        }
+    }
+    found
+}
+
+fn write_something(daemon: &Daemon) {
+    let mut client = daemon.client();
+    let user = client.create_user("ann@example.org");
+    let conversation = client.create_conversation("lunch", &[&user]);
+    client.send_message(&conversation, &user, "the secret of the year");
+}
+
+#[test]
+fn nobody_else_can_read_what_chatd_makes_whatever_the_umask_and_the_directory() {
+    for umask in ["000", "022"] {
+        for before in [None, Some(0o755)] {
+            let scratch = tempfile::tempdir().unwrap();
+            let data = scratch.path().join("data");
+            if let Some(mode) = before {
+                fs::create_dir(&data).unwrap();
+                fs::set_permissions(&data, Permissions::from_mode(mode)).unwrap();
+            }
+            let script = format!("umask {umask}; exec \"$0\" \"$@\"");
+            for start in 0..2 {
+                let mut daemon = Daemon::under_on_dir(&["sh", "-c", &script], &data, CONFIG);
+                if start == 0 {
+                    write_something(&daemon);
+                }
+                let expected: &[PathBuf] = if before.is_some() {
+                    std::slice::from_ref(&data)
+                } else {
+                    &[]
+                };
+                assert_eq!(open_to_others(&data), expected, "umask {umask}");
+                let told = daemon.log().contains("others on this machine can get at");
+                assert_eq!(told, before.is_some(), "{}", daemon.log());
+                assert!(daemon.terminate().success());
+                assert_eq!(open_to_others(&data), expected, "umask {umask}, stopped");
+            }
+        }
+    }
+}
+
+#[test]
+fn data_that_others_could_read_is_told_and_mended() {
+    let scratch = tempfile::tempdir().unwrap();
+    let data = scratch.path().join("data");
+    let mut daemon = Daemon::on_dir(&data, CONFIG);
+    write_something(&daemon);
+    assert!(daemon.terminate().success());
+    let notes = data.join("notes.txt");
+    fs::write(&notes, "the operator's own").unwrap();
+    for path in [
+        data.join("journal"),
+        segment(&data),
+        data.join("state/db"),
+        notes.clone(),
+    ] {
+        let mode = if path.is_dir() { 0o755 } else { 0o644 };
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+    }
+    let daemon = Daemon::on_dir(&data, CONFIG);
+    let log = daemon.log();
+    assert!(
+        log.contains("others on this machine could get at data"),
+        "{log}"
+    );
+    assert!(
+        log.contains(".journal") && log.contains("state/db"),
+        "{log}"
+    );
+    // What chatd did not make is left as it is.
+    assert_eq!(open_to_others(&data), [notes]);
+    assert_eq!(all(&mut daemon.client(), "message").len(), 1);
+}
+
+#[test]
+fn an_empty_mount_point_is_told_and_refused_where_data_must_exist() {
+    let scratch = tempfile::tempdir().unwrap();
+    let data = scratch.path().join("data");
+    let config = format!("must_exist = true\n{CONFIG}");
+    for there in [false, true] {
+        if there {
+            fs::create_dir(&data).unwrap();
+        }
+        let (code, said) = refusal(&["--data-dir", data.to_str().unwrap()], &config);
+        assert_eq!(code, Some(74), "{said}");
+        assert!(said.contains("must_exist"), "{said}");
+    }
+    assert_eq!(fs::read_dir(&data).unwrap().count(), 0, "it left something");
+    let mut daemon = Daemon::on_dir(&data, CONFIG);
+    assert!(
+        daemon.log().contains("the data directory is new"),
+        "{}",
+        daemon.log()
+    );
+    write_something(&daemon);
+    assert!(daemon.terminate().success());
+    let daemon = Daemon::on_dir(&data, &config);
+    assert_eq!(all(&mut daemon.client(), "message").len(), 1);
+    assert!(!daemon.log().contains("the data directory is new"));
 }

@@ -85,6 +85,12 @@ impl Daemon {
         Self::spawn(scratch, data_dir, config_toml, program)
     }
 
+    /// The same on a data directory that outlives it.
+    pub fn under_on_dir(program: &[&str], data_dir: &Path, config_toml: &str) -> Self {
+        let scratch = TempDir::new().expect("a temporary directory");
+        Self::spawn(scratch, data_dir.to_path_buf(), config_toml, program)
+    }
+
     /// Starts a daemon on a data directory that outlives it, for restarts. The configuration is completed as in [`Daemon::with`].
     pub fn on_dir(data_dir: &Path, config_toml: &str) -> Self {
         let scratch = TempDir::new().expect("a temporary directory");

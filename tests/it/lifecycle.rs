@@ -19,7 +19,7 @@ fn on_socket(path: &Path) -> String {
 }
 
 /// Runs a daemon that must not start: its exit code and the one line that it says.
-fn refusal(arguments: &[&str], config_toml: &str) -> (Option<i32>, String) {
+pub fn refusal(arguments: &[&str], config_toml: &str) -> (Option<i32>, String) {
     let directory = tempfile::tempdir().unwrap();
     let config = directory.path().join("chatd.toml");
     fs::write(&config, config_toml).unwrap();

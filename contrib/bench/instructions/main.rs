@@ -175,6 +175,7 @@ impl Chat {
             keep_ms: 1000,
             search_time: Duration::from_secs(60),
             max_message_bytes: 16_384,
+            must_exist: false,
             clock: Clock::manual(NOW_MS),
         };
         let on_commit = Box::new(|events: &[_]| {

@@ -19,6 +19,7 @@ fn settings() -> Settings {
         keep_ms: 60_000,
         search_time: Duration::from_secs(2),
         max_message_bytes: 16_384,
+        must_exist: false,
         clock: Clock::manual(1_795_000_000_000),
     }
 }

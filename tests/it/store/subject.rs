@@ -59,6 +59,7 @@ impl Subject {
             keep_ms: KEEP_MS,
             search_time,
             max_message_bytes: 16_384,
+            must_exist: false,
             clock: clock.clone(),
         };
         let store = match &directory {
