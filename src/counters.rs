@@ -1,4 +1,4 @@
-//! How often something was refused, for those who run the server.
+//! How often something was refused or held up, for those who run the server.
 
 use serde::{Serialize, Serializer};
 use std::fmt::Display;
@@ -48,8 +48,10 @@ counters! {
     failed_handshakes,
     /// Connections closed since they spoke HTTP.
     http,
-    /// Requests refused since they came faster than the limits allow.
-    limited_requests,
+    /// Requests that were made to wait since they came faster than the limits allow.
+    slowed_requests,
+    /// Connections closed since requests came faster than the limits allow before anybody had logged in.
+    limited_connections,
     /// Subscriptions refused since the connection had `limits.max_subscriptions`.
     refused_subscriptions,
     /// Lines skipped since they were longer than `limits.max_line_bytes`.

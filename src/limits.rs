@@ -57,6 +57,8 @@ pub const TOKEN_USE_NOTED_MS: u64 = 60_000;
 pub const FAILURE_GRACE_MS: u64 = 500;
 /// Milliseconds that a connection which is closed has to take what waits for it.
 pub const CLOSE_GRACE_MS: u64 = 900;
+/// Bytes that are still read, and dropped, of a connection that is being closed.
+pub const LINGER_MAX_BYTES: usize = 256 * 1024;
 /// Seconds that connections have to take what waits for them when the daemon stops.
 pub const SHUTDOWN_FLUSH_SECONDS: u64 = 2;
 /// Tokens of one user.

@@ -102,6 +102,20 @@ pub enum Step {
     Act(Action),
 }
 
+impl Step {
+    /// How many ids, values or subscriptions the request names in lists: each counts as a request (protocol.md, 1).
+    #[must_use]
+    pub fn listed(&self) -> usize {
+        match self {
+            Self::Apply(operation) => operation.change.listed(),
+            Self::Act(Action::Read(Query::Search(search))) => search.listed(),
+            Self::Act(Action::Subscribe(asked)) => asked.subscriptions.len(),
+            Self::Act(Action::Unsubscribe(removed)) => removed.len(),
+            Self::Answer(_) | Self::Hash(..) | Self::Act(_) => 0,
+        }
+    }
+}
+
 /// What is done between the changes sent before it and whatever is sent behind it.
 pub enum Action {
     /// Answer with what a query finds.

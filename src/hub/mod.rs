@@ -3,6 +3,7 @@
 //! The hub is told of events in their order and once each. It knows no store and no commands; what a full connection
 //! misses here, that connection fetches from the stored events itself, and hands over to be sifted in the same way.
 
+mod routes;
 mod sight;
 mod subscriptions;
 
@@ -11,8 +12,8 @@ pub use subscriptions::{ANY, Subscription, Subscriptions};
 use crate::model::{Audience, Event, Id, Seq, Sight, Subclass, UserId};
 use crate::wire::{Outbox, gap_line, position_line};
 use bytes::Bytes;
-use rustc_hash::{FxHashMap, FxHashSet};
-use sight::Sights;
+use routes::{Matter, Routes};
+use rustc_hash::FxHashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -58,21 +59,6 @@ struct State {
     routes: Routes,
 }
 
-/// How an event finds the connections that may want it, without asking every one.
-#[derive(Debug, Default)]
-struct Routes {
-    /// Those subscribed to an object.
-    by_object: FxHashMap<Id, FxHashSet<ConnectionId>>,
-    /// Those subscribed to every object.
-    everywhere: FxHashSet<ConnectionId>,
-    /// Those of `everywhere` that may see every conversation.
-    overseers: FxHashSet<ConnectionId>,
-    /// What the users of the others may see.
-    sights: Sights,
-    /// The user of each connection that sees what a user sees.
-    viewers: FxHashMap<ConnectionId, UserId>,
-}
-
 #[derive(Debug)]
 struct Subscriber {
     outbox: Arc<Outbox>,
@@ -89,25 +75,6 @@ struct Position {
     /// Up to which event the client knows that it has everything.
     told: Seq,
     at_ms: u64,
-}
-
-/// How an event came to a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Route {
-    /// It is subscribed to the object.
-    Object,
-    /// It is subscribed to every object, and may see every event of this subclass.
-    Everything,
-    /// Its user is in the conversation.
-    Member,
-}
-
-/// What says who may see an event.
-struct Matter<'a> {
-    /// Not everybody may: it is about a conversation.
-    private: bool,
-    object: Id,
-    audience: &'a Audience,
 }
 
 impl Hub {
@@ -203,18 +170,38 @@ impl Hub {
         count
     }
 
+    /// To how many connections an event about an object goes, if none of them asked for some types only. Where that
+    /// cannot be as many as `least`, 0.
+    #[must_use]
+    pub fn deliveries(&self, subclass: Subclass, object: Id, least: usize) -> usize {
+        let state = self.lock();
+        let routes = &state.routes;
+        if routes.most(object) < least {
+            return 0;
+        }
+        let matter = Matter {
+            private: subclass == Subclass::Conversation,
+            object,
+            audience: &Audience::default(),
+        };
+        let reached = routes.of(&matter).filter(|&(id, route)| {
+            let to = state.subscribers.get(&id);
+            to.is_some_and(|to| routes.lead(&matter, id, to, route))
+        });
+        reached.count()
+    }
+
     /// Begins to follow what a user may see, for one of its connections that is going to subscribe. True if
     /// [`Hub::show`] is to be told what the store says of it.
     #[must_use]
     pub fn follow(&self, user: UserId, connection: ConnectionId) -> bool {
         let mut state = self.lock();
-        state.routes.viewers.insert(connection, user);
-        state.routes.sights.follow(user, connection)
+        state.routes.follow(user, connection)
     }
 
     /// Says what a user may see, read from the store after [`Hub::follow`].
     pub fn show(&self, user: UserId, sight: Sight) {
-        self.lock().routes.sights.load(user, sight);
+        self.lock().routes.load(user, sight);
     }
 
     /// Adds subscriptions of a connection. Gives the newest event's number.
@@ -230,7 +217,7 @@ impl Hub {
         let newest = state.newest;
         if let Some(user) = wish.viewer {
             // What was not followed is not known, and so not seen.
-            state.routes.viewers.insert(connection, user);
+            state.routes.view(user, connection);
         }
         let subscriber = state.subscribers.entry(connection).or_insert_with(|| {
             let after = match wish.begin {
@@ -296,9 +283,7 @@ impl Hub {
                 state.routes.remove(connection, object);
             }
         }
-        if let Some(user) = state.routes.viewers.remove(&connection) {
-            state.routes.sights.leave(user, connection);
-        }
+        state.routes.leave(connection);
     }
 
     /// The user whose rights a connection's subscriptions have; none where it may see everything, or has none.
@@ -402,94 +387,6 @@ impl Subscriber {
                 told: seq,
                 at_ms: now_ms,
             };
-        }
-    }
-}
-
-impl<'a> Matter<'a> {
-    fn of(event: &'a Event) -> Self {
-        Self {
-            private: event.subclass == Subclass::Conversation,
-            object: event.object,
-            audience: &event.audience,
-        }
-    }
-}
-
-impl Routes {
-    /// The connections that may want an event, and how it comes to them: a connection may come twice, by two routes.
-    fn of<'a>(&'a self, matter: &Matter<'a>) -> impl Iterator<Item = (ConnectionId, Route)> + 'a {
-        let object = self.by_object.get(&matter.object);
-        let object = object.into_iter().flatten().map(|&id| (id, Route::Object));
-        let everything = if matter.private {
-            &self.overseers
-        } else {
-            &self.everywhere
-        };
-        let everything = everything.iter().map(|&id| (id, Route::Everything));
-        let members = matter
-            .private
-            .then(|| self.sights.concerned(matter.object, matter.audience));
-        let members = members.into_iter().flatten().map(|id| (id, Route::Member));
-        object.chain(everything).chain(members)
-    }
-
-    /// Whether a connection gets an event by this route: of several, one does, and only if it may see the event.
-    fn lead(&self, matter: &Matter<'_>, id: ConnectionId, to: &Subscriber, route: Route) -> bool {
-        match route {
-            Route::Object => !to.everywhere && self.show(matter, to.viewer),
-            Route::Everything => true,
-            Route::Member => to.everywhere && !self.overseers.contains(&id),
-        }
-    }
-
-    /// Whether somebody may see an event.
-    fn show(&self, matter: &Matter<'_>, viewer: Option<UserId>) -> bool {
-        !matter.private
-            || viewer.is_none_or(|user| {
-                self.sights.sees(user, matter.object) || matter.audience.removed.contains(&user)
-            })
-    }
-
-    fn add(&mut self, connection: ConnectionId, object: &str) {
-        if object == ANY {
-            self.everywhere.insert(connection);
-            let viewer = self.viewers.get(&connection);
-            if viewer.is_none_or(|&user| self.sights.sees_everything(user)) {
-                self.overseers.insert(connection);
-            }
-        } else if let Some(object) = Id::parse(object) {
-            self.by_object.entry(object).or_default().insert(connection);
-        }
-    }
-
-    fn remove(&mut self, connection: ConnectionId, object: &str) {
-        if object == ANY {
-            self.everywhere.remove(&connection);
-            self.overseers.remove(&connection);
-        } else if let Some(object) = Id::parse(object)
-            && let Some(connections) = self.by_object.get_mut(&object)
-        {
-            connections.remove(&connection);
-            if connections.is_empty() {
-                self.by_object.remove(&object);
-            }
-        }
-    }
-
-    /// Takes in what an event lets users see, before it is given out.
-    fn promote(&mut self, event: &Event) {
-        for connection in self.sights.gain(event) {
-            if self.everywhere.contains(&connection) {
-                self.overseers.insert(connection);
-            }
-        }
-    }
-
-    /// Takes in what an event lets users see no more, after it was given out.
-    fn demote(&mut self, event: &Event) {
-        for connection in self.sights.lose(event) {
-            self.overseers.remove(&connection);
         }
     }
 }

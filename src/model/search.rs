@@ -102,6 +102,19 @@ impl Search {
         self.filter.iter().all(|condition| condition.holds(object))
     }
 
+    /// How many values the lists of its conditions name.
+    #[must_use]
+    pub fn listed(&self) -> usize {
+        let tests = self.filter.iter().flat_map(|condition| &condition.tests);
+        let named = tests.map(|test| match test {
+            Test::AnyId(list) => list.len(),
+            Test::AnyInteger(list) => list.len(),
+            Test::AnyText(list) => list.len(),
+            _ => 0,
+        });
+        named.sum()
+    }
+
     /// The ids that a field must be one of, where a condition says so: what a planner can start from.
     #[must_use]
     pub fn ids_of(&self, wanted: Field) -> Option<&[Id]> {

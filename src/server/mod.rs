@@ -271,7 +271,7 @@ async fn keep_house(shared: Arc<Shared>) {
             let first = counter.take_first();
             // Logins have lines of their own, in the audit log.
             if count > 0 && !name.contains("logins") {
-                tracing::info!(event = name, first, count, total, "refused");
+                tracing::info!(event = name, first, count, total, "limited");
             }
         }
     }

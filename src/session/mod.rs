@@ -4,9 +4,10 @@
 //! are handed to the store without waiting for them, so that a client's pipelined changes share rounds; anything else
 //! first waits for the changes before it, so that requests take effect in their order (protocol.md, 1). The writing half
 //! (`writer.rs`) sends what is ready, and fetches stored events for a stream that fell behind. Who is logged in belongs
-//! to the reading half alone (`login.rs`).
+//! to the reading half alone (`login.rs`), and so does how fast it reads (`pace.rs`).
 
 mod login;
+mod pace;
 mod requests;
 mod writer;
 
@@ -15,7 +16,9 @@ use crate::config::Registration;
 use crate::counters::Counters;
 use crate::error::{Code, Error};
 use crate::hub::Hub;
-use crate::limits::{CLOSE_GRACE_MS, IN_FLIGHT_MAX_REQUESTS, Limits, SHUTDOWN_FLUSH_SECONDS};
+use crate::limits::{
+    CLOSE_GRACE_MS, IN_FLIGHT_MAX_REQUESTS, LINGER_MAX_BYTES, Limits, SHUTDOWN_FLUSH_SECONDS,
+};
 use crate::model::{Clock, ConversationId};
 use crate::registry::{Access, Closer, Registry, Ticket};
 use crate::store::{Principal, Store};
@@ -89,13 +92,12 @@ where
         } else {
             Principal::Trusted
         },
-        rate: strangers.then(|| shared.rates.connection(ticket.source())),
+        rate: strangers.then(|| Arc::new(shared.rates.connection(ticket.source()))),
         shared: Arc::clone(&shared),
         ticket,
         outbox: Arc::clone(&outbox),
         closer: closer.clone(),
         login_by,
-        paused_until: None,
         reached: None,
         begun: false,
         given_out: 0,
@@ -146,15 +148,16 @@ pub(crate) async fn part(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
     linger(stream).await;
 }
 
-/// Reads on for a moment and drops what comes. A socket that is closed while bytes wait in it resets its connection,
+/// Reads on for a moment and drops what comes, up to a bound. A socket that is closed while bytes wait in it resets its connection,
 /// which would take away the answers that are still on their way to the client.
 async fn linger(input: &mut (impl AsyncRead + Unpin)) {
     let mut dropped = BytesMut::new();
-    loop {
+    let mut left = LINGER_MAX_BYTES;
+    while left > 0 {
         dropped.clear();
         dropped.reserve(READ_BYTES.0);
         match tokio::time::timeout(LINGER_SILENCE, input.read_buf(&mut dropped)).await {
-            Ok(Ok(count)) if count > 0 => {}
+            Ok(Ok(count)) if count > 0 => left = left.saturating_sub(count),
             _ => return,
         }
     }
@@ -201,11 +204,9 @@ struct Session {
     outbox: Arc<Outbox>,
     closer: Closer,
     /// How fast requests may come, on a login listener.
-    rate: Option<ConnectionRate>,
+    rate: Option<Arc<ConnectionRate>>,
     /// By when somebody must have logged in.
     login_by: watch::Sender<Option<Instant>>,
-    /// Nothing is read before: requests came too fast.
-    paused_until: Option<Instant>,
     /// Where its last event of its own went.
     reached: Option<Reached>,
     /// Whether a line has come that is not blank.
@@ -239,6 +240,13 @@ struct Reached {
 impl Session {
     /// Reads requests until the client's end of input, or until the connection is to be closed.
     async fn read(&mut self, input: &mut (impl AsyncRead + Unpin)) -> InputEnd {
+        match self.read_all(input).await {
+            Ok(()) => InputEnd::Ended,
+            Err(end) => end,
+        }
+    }
+
+    async fn read_all(&mut self, input: &mut (impl AsyncRead + Unpin)) -> Result<(), InputEnd> {
         let mut decoder = LineDecoder::new(self.shared.limits.max_line_bytes);
         let mut buffer = BytesMut::new();
         let mut read_bytes = READ_BYTES.0;
@@ -246,39 +254,31 @@ impl Session {
         let mut closing = pin!(closer.closing());
         loop {
             while let Ok(Some(line)) = decoder.decode(&mut buffer) {
-                if !self.line(line).await {
-                    return InputEnd::Closing;
-                }
+                self.line(line).await?;
             }
-            self.limit(decoder.take_skipped());
+            let skipped = decoder.take_skipped();
+            if skipped > 0 {
+                self.pace(0, skipped).await?;
+            }
             if buffer.is_empty() {
                 // Between requests a connection holds no more than its smallest buffer.
                 buffer = BytesMut::new();
             }
             buffer.reserve(read_bytes);
             let room = buffer.capacity() - buffer.len();
-            let paused_until = self.paused_until.take();
-            let next = async {
-                if let Some(until) = paused_until {
-                    tokio::time::sleep_until(until.into()).await;
-                }
-                input.read_buf(&mut buffer).await
-            };
             let read = tokio::select! {
                 biased;
-                () = &mut closing => {
-                    // Changes nothing where it is closed for another reason already.
-                    closer.close(CloseReason::Shutdown);
-                    return InputEnd::Closing;
-                }
-                read = next => read,
+                () = &mut closing => return Err(self.close_for_shutdown()),
+                read = input.read_buf(&mut buffer) => read,
             };
             match read {
                 Ok(0) => break,
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return InputEnd::Cut,
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Err(InputEnd::Cut);
+                }
                 Err(error) => {
                     tracing::debug!(connection = self.ticket.id(), %error, "connection lost");
-                    return InputEnd::Lost;
+                    return Err(InputEnd::Lost);
                 }
                 Ok(count) => {
                     read_bytes = if count == room {
@@ -290,43 +290,43 @@ impl Session {
             }
         }
         while let Ok(Some(line)) = decoder.decode_eof(&mut buffer) {
-            if !self.line(line).await {
-                return InputEnd::Closing;
-            }
+            self.line(line).await?;
         }
-        InputEnd::Ended
+        Ok(())
     }
 
-    /// Deals with one line; false if no more is to be read.
-    async fn line(&mut self, line: Result<Bytes, LineError>) -> bool {
+    /// Deals with one line, once there is room for its answer and it has waited its time.
+    async fn line(&mut self, line: Result<Bytes, LineError>) -> Result<(), InputEnd> {
         if !self.outbox.room().await {
-            return false;
+            return Err(InputEnd::Closing);
         }
         match line {
-            Err(LineError::Http) => return self.close_http(),
-            Ok(line) if looks_like_http(&line) => return self.close_http(),
-            Ok(line) if !self.begun && looks_like_proxy(&line) => return self.close_proxy(),
+            Err(LineError::Http) => return Err(self.close_http()),
+            Ok(line) if looks_like_http(&line) => return Err(self.close_http()),
+            Ok(line) if !self.begun && looks_like_proxy(&line) => {
+                return Err(self.close_proxy());
+            }
             Err(LineError::TooLong) => {
                 self.shared.counters.long_lines.add();
                 let most = self.shared.limits.max_line_bytes;
+                self.pace(1, most).await?;
                 let text = format!("a line may have at most {most} bytes; this one was skipped");
-                self.limit(most);
                 let error = Error::new(Code::LineTooLong, text);
                 self.outbox.push(reply_line(&Err(error), None));
             }
-            Ok(line) if line.iter().all(u8::is_ascii_whitespace) => {
-                self.limit(line.len() + 1);
-            }
             Ok(line) => {
-                self.begun = true;
-                self.request(&line).await;
+                self.pace(1, line.len() + 1).await?;
+                if !line.iter().all(u8::is_ascii_whitespace) {
+                    self.begun = true;
+                    self.request(&line).await;
+                }
             }
         }
-        true
+        Ok(())
     }
 
     /// Closes what speaks for another without being trusted to.
-    fn close_proxy(&self) -> bool {
+    fn close_proxy(&self) -> InputEnd {
         let text = "this is a PROXY header, and this listener trusts no proxy where you are; trusted_proxies in chatd.toml names them";
         let error = Error::new(Code::BadJson, text);
         self.outbox.push(reply_line(&Err(error), None));
@@ -334,7 +334,7 @@ impl Session {
         let counter = &self.shared.counters.bad_proxy_headers;
         counter.add_from(format_args!("{remote}: it is no trusted proxy"));
         self.closer.close(CloseReason::Protocol);
-        false
+        InputEnd::Closing
     }
 
     /// Where the connection comes from, for the log.
@@ -343,28 +343,16 @@ impl Session {
         session.map_or_else(String::new, |session| session.remote)
     }
 
-    fn close_http(&self) -> bool {
+    fn close_http(&self) -> InputEnd {
         self.shared.counters.http.add_from(self.remote());
         self.closer.close(CloseReason::Http);
-        false
+        InputEnd::Closing
     }
 
-    /// Takes so many bytes off what the connection may send; where they are too many, nothing is read for as long as
-    /// the refusal says.
-    fn limit(&mut self, bytes: usize) -> Option<Error> {
-        if bytes == 0 {
-            return None;
-        }
-        let wait = self.rate.as_ref()?.take(bytes).err()?;
-        self.paused_until = Some(Instant::now() + wait);
-        self.shared
-            .counters
-            .limited_requests
-            .add_from(self.remote());
-        Some(rate_limited(
-            "requests come too fast; this one was not done",
-            wait,
-        ))
+    fn close_for_shutdown(&self) -> InputEnd {
+        // Changes nothing where it is closed for another reason already.
+        self.closer.close(CloseReason::Shutdown);
+        InputEnd::Closing
     }
 }
 

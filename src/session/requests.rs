@@ -24,24 +24,22 @@ pub(super) const BUSY: Duration = Duration::from_secs(1);
 impl Session {
     /// Does what a line asks for.
     pub(super) async fn request(&mut self, line: &Bytes) {
-        let limited = self.limit(line.len() + 1);
         let (found, tid) = match parse_envelope(line) {
             Ok(envelope) => {
                 let tid = envelope.tid.map(|tid| line.slice_ref(tid.get().as_bytes()));
-                let found = match limited {
-                    Some(error) => Err(error),
-                    None => self.step(&envelope).await,
-                };
-                (found, tid)
+                (self.step(&envelope).await, tid)
             }
             Err(refused) => {
                 let tid = refused.tid.map(|tid| line.slice_ref(tid.get().as_bytes()));
-                let error = limited.unwrap_or_else(|| self.explained(refused.error, line));
-                (Err(error), tid)
+                (Err(self.explained(refused.error, line)), tid)
             }
         };
         match found {
-            Ok((row, step)) => self.take(row, step, tid).await,
+            Ok((row, step)) => {
+                // The line itself stands for the first of what its lists name.
+                self.charge(step.listed().saturating_sub(1));
+                self.take(row, step, tid).await;
+            }
             Err(error) => self.outbox.push(reply_line(&Err(error), tid.as_deref())),
         }
     }
@@ -193,7 +191,11 @@ impl Session {
             let registry = Arc::clone(&self.shared.registry);
             (ends, registry, self.ticket.id())
         });
+        let event_charge = self.event_charge().zip(operation.change.concerns());
         let done = Box::new(move |outcome: Result<Outcome, Error>| {
+            if let (Ok(_), Some((charge, (subclass, object)))) = (&outcome, event_charge) {
+                charge(subclass, object);
+            }
             if let Some((event, object, session)) = audit {
                 let result = outcome
                     .as_ref()
@@ -292,7 +294,9 @@ impl Session {
         };
         let now_ms = self.shared.clock.now_ms();
         let line = ephemeral_line(kind.as_str(), object, body, now_ms, self.user());
-        self.given_out += self.shared.hub.send(kind.as_str(), object, &line);
+        let deliveries = self.shared.hub.send(kind.as_str(), object, &line);
+        self.charge_deliveries(deliveries);
+        self.given_out += deliveries;
         if self.given_out > TURN_MAX_DELIVERIES {
             self.given_out = 0;
             tokio::task::yield_now().await;

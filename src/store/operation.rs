@@ -2,7 +2,7 @@
 
 use crate::model::{
     ConversationId, Description, Given, Id, Login, MessageId, MessageText, Name, Nonce,
-    PasswordHash, Role, Search, Sight, Surname, Token, TokenHash, TokenId, UserId,
+    PasswordHash, Role, Search, Sight, Subclass, Surname, Token, TokenHash, TokenId, UserId,
 };
 use crate::store::search::Page;
 use bytes::Bytes;
@@ -172,6 +172,41 @@ impl Change {
             }
             Self::DeleteToken { token } => token.id().map(|token| token.0),
             _ => None,
+        }
+    }
+
+    /// The object that its event is about, where that exists already.
+    #[must_use]
+    pub fn concerns(&self) -> Option<(Subclass, Id)> {
+        match self {
+            Self::UpdateUser { user, .. } | Self::DeleteUser { user } => {
+                user.id().map(|user| (Subclass::User, user.0))
+            }
+            Self::UpdateConversation { conversation, .. }
+            | Self::DeleteConversation { conversation }
+            | Self::AddMembers { conversation, .. }
+            | Self::RemoveMembers { conversation, .. }
+            | Self::CreateMessage { conversation, .. }
+            | Self::UpdateMessage { conversation, .. }
+            | Self::DeleteMessage { conversation, .. } => conversation
+                .id()
+                .map(|conversation| (Subclass::Conversation, conversation.0)),
+            Self::CreateUser { .. }
+            | Self::CreateConversation { .. }
+            | Self::CreateToken { .. }
+            | Self::DeleteToken { .. }
+            | Self::UseToken { .. } => None,
+        }
+    }
+
+    /// How many users its list names.
+    #[must_use]
+    pub fn listed(&self) -> usize {
+        match self {
+            Self::CreateConversation { users, .. }
+            | Self::AddMembers { users, .. }
+            | Self::RemoveMembers { users, .. } => users.len(),
+            _ => 0,
         }
     }
 

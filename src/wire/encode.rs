@@ -179,6 +179,8 @@ pub enum CloseReason {
     Stalled,
     /// There are as many connections as there may be.
     TooManyConnections,
+    /// Requests came faster than they may before a login.
+    RateLimited,
     /// The line was one of HTTP.
     Http,
     /// What came is not of this protocol.
@@ -201,6 +203,7 @@ impl CloseReason {
             Self::LoginTimeout => "login_timeout",
             Self::Stalled => "stalled",
             Self::TooManyConnections => "too_many_connections",
+            Self::RateLimited => "rate_limited",
             Self::Http => "http",
             Self::Protocol | Self::NoProxyHeader => "protocol",
             Self::Forbidden => "forbidden",
@@ -216,6 +219,9 @@ impl CloseReason {
             Self::Stalled => "nothing was read from this connection for too long",
             Self::TooManyConnections => {
                 "chatd has as many connections as it takes; try again later"
+            }
+            Self::RateLimited => {
+                "requests came too fast on a connection on which nobody is logged in; log in first"
             }
             Self::Http => "this port speaks newline-delimited JSON, not HTTP",
             Self::Protocol => "this port speaks newline-delimited JSON, and this is something else",

@@ -233,7 +233,7 @@ fn a_check_that_goes_without_a_byte_leaves_no_line() {
         });
         // What is worth a line gets one, and it is the only one.
         begun(address, b"GET / HTTP/1.1\r\n\r\n");
-        daemon.wait_for_log("refused");
+        daemon.wait_for_log("limited");
         for counter in ["bad_proxy_headers", "failed_handshakes"] {
             let counted = count(&daemon, counter).as_u64();
             assert!(
@@ -243,7 +243,7 @@ fn a_check_that_goes_without_a_byte_leaves_no_line() {
             );
         }
         assert_eq!(
-            daemon.log().matches("refused").count(),
+            daemon.log().matches("limited").count(),
             1,
             "{}",
             daemon.log()

@@ -1,0 +1,177 @@
+//! How an event finds the connections that may want it, without asking every one.
+
+use super::sight::Sights;
+use super::{ANY, ConnectionId, Subscriber};
+use crate::model::{Audience, Event, Id, Sight, Subclass, UserId};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+/// How an event finds the connections that may want it, without asking every one.
+#[derive(Debug, Default)]
+pub struct Routes {
+    /// Those subscribed to an object.
+    by_object: FxHashMap<Id, FxHashSet<ConnectionId>>,
+    /// Those subscribed to every object.
+    everywhere: FxHashSet<ConnectionId>,
+    /// Those of `everywhere` that may see every conversation.
+    overseers: FxHashSet<ConnectionId>,
+    /// What the users of the others may see.
+    sights: Sights,
+    /// The user of each connection that sees what a user sees.
+    viewers: FxHashMap<ConnectionId, UserId>,
+}
+
+/// How an event came to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// It is subscribed to the object.
+    Object,
+    /// It is subscribed to every object, and may see every event of this subclass.
+    Everything,
+    /// Its user is in the conversation.
+    Member,
+}
+
+/// What says who may see an event.
+pub struct Matter<'a> {
+    /// Not everybody may: it is about a conversation.
+    pub private: bool,
+    /// What it is about.
+    pub object: Id,
+    /// Whom it adds or removes.
+    pub audience: &'a Audience,
+}
+
+impl<'a> Matter<'a> {
+    pub fn of(event: &'a Event) -> Self {
+        Self {
+            private: event.subclass == Subclass::Conversation,
+            object: event.object,
+            audience: &event.audience,
+        }
+    }
+}
+
+impl Routes {
+    /// Says with whose eyes a connection sees.
+    pub fn view(&mut self, user: UserId, connection: ConnectionId) {
+        self.viewers.insert(connection, user);
+    }
+
+    /// Begins to follow what a user may see; true if the rest is still to be loaded.
+    pub fn follow(&mut self, user: UserId, connection: ConnectionId) -> bool {
+        self.view(user, connection);
+        self.sights.follow(user, connection)
+    }
+
+    /// Says what the store says that a user sees.
+    pub fn load(&mut self, user: UserId, sight: Sight) {
+        self.sights.load(user, sight);
+    }
+
+    /// Forgets with whose eyes a connection sees.
+    pub fn leave(&mut self, connection: ConnectionId) {
+        if let Some(user) = self.viewers.remove(&connection) {
+            self.sights.leave(user, connection);
+        }
+    }
+
+    /// The most connections that may want an event about an object.
+    pub fn most(&self, object: Id) -> usize {
+        let named = self.by_object.get(&object).map_or(0, FxHashSet::len);
+        named + self.everywhere.len()
+    }
+
+    /// The connections that may want an event, and how it comes to them: a connection may come twice, by two routes.
+    pub fn of<'a>(
+        &'a self,
+        matter: &Matter<'a>,
+    ) -> impl Iterator<Item = (ConnectionId, Route)> + 'a {
+        let object = self.by_object.get(&matter.object);
+        let object = object.into_iter().flatten().map(|&id| (id, Route::Object));
+        let everything = if matter.private {
+            &self.overseers
+        } else {
+            &self.everywhere
+        };
+        let everything = everything.iter().map(|&id| (id, Route::Everything));
+        let members = matter
+            .private
+            .then(|| self.sights.concerned(matter.object, matter.audience));
+        let members = members.into_iter().flatten().map(|id| (id, Route::Member));
+        object.chain(everything).chain(members)
+    }
+
+    /// Whether a connection gets an event by this route: of several, one does, and only if it may see the event.
+    pub fn lead(
+        &self,
+        matter: &Matter<'_>,
+        id: ConnectionId,
+        to: &Subscriber,
+        route: Route,
+    ) -> bool {
+        match route {
+            Route::Object => !to.everywhere && self.show(matter, to.viewer),
+            Route::Everything => true,
+            Route::Member => to.everywhere && !self.overseers.contains(&id),
+        }
+    }
+
+    /// Whether somebody may see an event.
+    pub fn show(&self, matter: &Matter<'_>, viewer: Option<UserId>) -> bool {
+        !matter.private
+            || viewer.is_none_or(|user| {
+                self.sights.sees(user, matter.object) || matter.audience.removed.contains(&user)
+            })
+    }
+
+    pub fn add(&mut self, connection: ConnectionId, object: &str) {
+        if object == ANY {
+            self.everywhere.insert(connection);
+            let viewer = self.viewers.get(&connection);
+            if viewer.is_none_or(|&user| self.sights.sees_everything(user)) {
+                self.overseers.insert(connection);
+            }
+        } else if let Some(object) = Id::parse(object) {
+            self.by_object.entry(object).or_default().insert(connection);
+        }
+    }
+
+    pub fn remove(&mut self, connection: ConnectionId, object: &str) {
+        if object == ANY {
+            self.everywhere.remove(&connection);
+            self.overseers.remove(&connection);
+        } else if let Some(object) = Id::parse(object)
+            && let Some(connections) = self.by_object.get_mut(&object)
+        {
+            connections.remove(&connection);
+            if connections.is_empty() {
+                self.by_object.remove(&object);
+            }
+        }
+    }
+
+    /// Takes in what an event lets users see, before it is given out.
+    pub fn promote(&mut self, event: &Event) {
+        for connection in self.sights.gain(event) {
+            if self.everywhere.contains(&connection) {
+                self.overseers.insert(connection);
+            }
+        }
+    }
+
+    /// Takes in what an event lets users see no more, after it was given out.
+    pub fn demote(&mut self, event: &Event) {
+        for connection in self.sights.lose(event) {
+            self.overseers.remove(&connection);
+        }
+    }
+
+    #[cfg(test)]
+    pub fn is_empty(&self) -> bool {
+        self.by_object.is_empty()
+            && self.everywhere.is_empty()
+            && self.overseers.is_empty()
+            && self.viewers.is_empty()
+            && self.sights.is_empty()
+    }
+}

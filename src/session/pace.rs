@@ -1,0 +1,71 @@
+//! The pace of a connection of a login listener: one that sends faster than its rate is read more slowly.
+//!
+//! Nothing is refused and the order is kept: the line that is over the rate waits its time, and what is behind it stays
+//! unread (protocol.md, 1). Where nobody is logged in, there is nobody to be patient with.
+
+use super::{InputEnd, Session};
+use crate::model::{Id, Subclass};
+use crate::store::Principal;
+use crate::throttle::ConnectionRate;
+use crate::wire::CloseReason;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Deliveries of an event that count as a request.
+const DELIVERIES_PER_REQUEST: usize = 100;
+
+impl Session {
+    /// Lets a request, or what was skipped of one, of so many bytes wait its time.
+    pub(super) async fn pace(&self, requests: usize, bytes: usize) -> Result<(), InputEnd> {
+        let Some(rate) = &self.rate else {
+            return Ok(());
+        };
+        if self.by == Principal::Nobody {
+            if !rate.take_at_once(bytes) {
+                let counters = &self.shared.counters;
+                counters.limited_connections.add_from(self.remote());
+                self.closer.close(CloseReason::RateLimited);
+                return Err(InputEnd::Closing);
+            }
+            return Ok(());
+        }
+        let wait = rate.take(requests, bytes);
+        if wait.is_zero() {
+            return Ok(());
+        }
+        let counters = &self.shared.counters;
+        counters.slowed_requests.add_from(self.remote());
+        self.rest(wait).await
+    }
+
+    async fn rest(&self, wait: Duration) -> Result<(), InputEnd> {
+        tokio::select! {
+            biased;
+            () = self.closer.closing() => Err(self.close_for_shutdown()),
+            () = self.closer.gone() => Err(InputEnd::Lost),
+            () = tokio::time::sleep(wait) => Ok(()),
+        }
+    }
+
+    /// Charges what a request turned out to be worth besides itself. The next one waits for it.
+    pub(super) fn charge(&self, requests: usize) {
+        if let Some(rate) = &self.rate {
+            let _paid_by_the_next = rate.take(requests, 0);
+        }
+    }
+
+    /// Charges an event that was given to so many connections.
+    pub(super) fn charge_deliveries(&self, deliveries: usize) {
+        self.charge(deliveries / DELIVERIES_PER_REQUEST);
+    }
+
+    /// What charges the event of a change, once the change is made, where there is somebody to charge.
+    pub(super) fn event_charge(&self) -> Option<impl FnOnce(Subclass, Id) + Send + 'static> {
+        let rate: Arc<ConnectionRate> = self.rate.clone()?;
+        let hub = Arc::clone(&self.shared.hub);
+        Some(move |subclass, object| {
+            let deliveries = hub.deliveries(subclass, object, DELIVERIES_PER_REQUEST);
+            let _paid_by_the_next = rate.take(deliveries / DELIVERIES_PER_REQUEST, 0);
+        })
+    }
+}
