@@ -23,6 +23,8 @@ pub const OPAQUE_MAX_BYTES: usize = 256;
 pub const JSON_MAX_DEPTH: usize = 127;
 /// Bytes of a line that is not JSON for which it is found out what was meant.
 pub const MENDED_MAX_BYTES: usize = 64 * 1024;
+/// Words in the phrases of one `match`; in scripts without spaces each character counts as one.
+pub const PHRASE_WORDS_MAX: usize = 1024;
 /// Ids in one `user_ids`.
 pub const USER_IDS_MAX: usize = 1000;
 /// Members that `conversation get` and search rows list; larger conversations leave the list out.

@@ -23,7 +23,7 @@ macro_rules! search_command {
             $name {
                 /// The fields of each row, which always has its id.
                 fields: Option<crate::command::search::Names>,
-                /// Conditions, all of which must hold.
+                /// Conditions, all of which must hold. In a match, word* finds what begins so, and words in double quotes must occur side by side in that order; a quote without a second one means nothing.
                 filter: Option<crate::command::search::RawFilter>,
                 /// Rows to return; 100 if left out.
                 size: Option<crate::command::search::Size>,
@@ -330,7 +330,7 @@ fn words(field: Field, value: &RawValue) -> Result<Test, Error> {
     }
     match Words::parse(&text(field, value)?) {
         Ok(words) => Ok(Test::Match(Box::new(words))),
-        Err(_) => Err(wrong("must hold at least one word")),
+        Err(why) => Err(wrong(why.to_string())),
     }
 }
 

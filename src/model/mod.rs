@@ -19,7 +19,7 @@ pub use object::{
     Conversation, Field, FieldKind, FieldValue, Kind, Message, Object, Projection, Role, User,
 };
 pub use search::{Comparison, Condition, Search, Test};
-pub use text::{NoWords, Words, fold_login};
+pub use text::{Unmatchable, Words, fold_login};
 pub use token::{Token, TokenHash};
 pub use value::{
     CustomType, Description, Given, Login, MessageText, Name, Nonce, Password, PasswordHash,

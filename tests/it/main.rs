@@ -39,4 +39,5 @@ mod taken_back;
 mod timing;
 mod tls;
 mod transcripts;
+mod unicode;
 mod values;

@@ -9,7 +9,7 @@ mod events;
 mod fields;
 mod rights;
 mod search;
-mod words;
+pub mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 

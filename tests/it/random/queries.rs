@@ -1,11 +1,12 @@
 //! Random searches: every field, operator, order and page, and the mistakes that can be made in them.
 
-use rand::Rng;
+use chatd::model::Words;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
-use crate::model::{Holds, Kind, Model, fields_of};
+use crate::model::{Holds, Kind, Model, fields_of, words};
 
 use super::operations::{WORDS, login, pick, sometimes, text};
 
@@ -87,6 +88,10 @@ fn filter(rng: &mut StdRng, model: &Model, kind: Kind) -> Value {
 fn condition(rng: &mut StdRng, model: &Model, kind: Kind, name: &str, holds: Holds) -> Value {
     let mut value = |rng: &mut StdRng| value(rng, model, kind, name, holds);
     if holds == Holds::Words && rng.random_bool(0.5) {
+        if rng.random_bool(0.3) {
+            let whole = value(rng);
+            return json!({"match": phrase(rng, &whole)});
+        }
         return json!({"match": query(rng)});
     }
     match rng.random_range(0..24) {
@@ -158,6 +163,23 @@ fn prefix(rng: &mut StdRng, value: &Value) -> String {
         .collect()
 }
 
+/// A piece of a text, most often in quotes; now and then a quote is missing.
+fn phrase(rng: &mut StdRng, value: &Value) -> String {
+    let text = value.as_str().unwrap_or_default();
+    let skip = rng.random_range(0..=text.chars().count() / 2);
+    let piece: String = text
+        .chars()
+        .skip(skip)
+        .take(rng.random_range(1..20))
+        .collect();
+    let star = ["", "", "*"].choose(rng).unwrap();
+    match rng.random_range(0..10) {
+        0 => format!("\"{piece}{star}"),
+        1 => format!("{piece}{star} \"{}\"", WORDS.choose(rng).unwrap()),
+        _ => format!("\"{piece}{star}\""),
+    }
+}
+
 /// Words to look for; now and then there is none in it.
 fn query(rng: &mut StdRng) -> String {
     if rng.random_bool(0.05) {
@@ -182,4 +204,32 @@ fn query(rng: &mut StdRng) -> String {
         query.push_str([" ", ", ", " * "].choose(rng).unwrap());
     }
     query
+}
+
+/// The daemon sees few of the pairs of queries and texts that can be made.
+#[test]
+fn the_matcher_agrees_with_the_model() {
+    let seed = super::setting("CHATD_SEED").unwrap_or_else(rand::random);
+    eprintln!("CHATD_SEED={seed}");
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut found = [0; 3];
+    for _ in 0..40_000 {
+        let present = text(&mut rng);
+        let query = if rng.random_bool(0.5) {
+            let whole = if rng.random_bool(0.8) {
+                present.clone()
+            } else {
+                text(&mut rng)
+            };
+            phrase(&mut rng, &json!(whole))
+        } else {
+            query(&mut rng)
+        };
+        let expected = words::matches(&present, &query);
+        let answered = Words::parse(&query).map(|words| words.found_in(&present));
+        assert_eq!(answered.ok(), expected, "{query:?} in {present:?}");
+        found[expected.map_or(2, usize::from)] += 1;
+    }
+    println!("not found, found, no word: {found:?}");
+    assert!(found.iter().all(|count| *count > 100), "{found:?}");
 }
