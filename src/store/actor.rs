@@ -4,23 +4,22 @@
 //! round as a whole, hands the events on and releases the answers: one sync per round, however many clients (group
 //! commit). Queries and event reads run beside it, on a bounded number of blocking threads.
 
+mod rounds;
+
 use crate::error::{Code, Error};
-use crate::limits::{
-    CATCH_UP_MAX_BYTES, MAILBOX_MAX_OPERATIONS, ROUND_MAX_BYTES, ROUND_MAX_OPERATIONS,
-    SLOW_ROUND_MS,
-};
+use crate::limits::{CATCH_UP_MAX_BYTES, MAILBOX_MAX_OPERATIONS};
 use crate::model::{Clock, Event, Id, Seq, UserId};
 use crate::store::failure::Failure;
 use crate::store::journal::Place;
-use crate::store::operation::{Answer, Ended, Operation, Outcome, Principal, Query};
+use crate::store::operation::{Answer, Ended, Operation, Principal, Query};
 use crate::store::present::Present;
 use crate::store::rows::Head;
-use crate::store::rules::{self, Deletions, Turn};
+use crate::store::rules::Deletions;
 use crate::store::state::State;
-use crate::store::txn::{Round, Txn};
+use crate::store::txn::Round;
 use crate::store::{Cursor, Done, EventPage, LogHead, OnCommit, OpenError};
 use crate::store::{answer, moment, present};
-use std::panic::AssertUnwindSafe;
+use rounds::Actor;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -136,16 +135,7 @@ impl Store {
         });
         let (mailbox, jobs) = mpsc::channel(MAILBOX_MAX_OPERATIONS);
         let (stop, stopped) = oneshot::channel();
-        let actor = Actor {
-            shared: Arc::clone(&shared),
-            jobs,
-            head,
-            deletions,
-            on_commit,
-            under_way: Vec::with_capacity(ROUND_MAX_OPERATIONS),
-            written: false,
-            in_doubt: Vec::new(),
-        };
+        let actor = Actor::new(Arc::clone(&shared), jobs, head, deletions, on_commit);
         std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || {
@@ -327,181 +317,6 @@ impl Shared {
             });
         });
         answer
-    }
-}
-
-struct Actor {
-    shared: Arc<Shared>,
-    jobs: mpsc::Receiver<Job>,
-    head: Head,
-    deletions: Deletions,
-    on_commit: OnCommit,
-    /// The operations of the round that is being made, and how they ended.
-    under_way: Vec<(Done, Result<Outcome, Error>)>,
-    /// The round under way was handed to the backend.
-    written: bool,
-    /// What must not be answered, since nobody knows the answer. It waits here for the end of the process: the server
-    /// closes the connections.
-    in_doubt: Vec<Done>,
-}
-
-impl Actor {
-    /// Runs until there is no more to do. A panic is a failure of the store: without its thread it would answer reads
-    /// and nothing else for ever.
-    fn run_to_end(mut self) {
-        let ended = std::panic::catch_unwind(AssertUnwindSafe(|| self.run()));
-        if ended.is_err() {
-            self.park();
-            let failure = self.shared.backend.failure();
-            failure.declare("the store's thread has panicked");
-            // What waits was not begun; refused, it changes nothing.
-            self.jobs.close();
-            while let Some(job) = self.jobs.blocking_recv() {
-                (job.done)(Err(Error::unavailable()));
-            }
-            // The process is about to end. Until then nobody is told what nobody knows.
-            std::mem::forget(self.in_doubt);
-        }
-    }
-
-    /// Leaves the operations under way without an answer, if they may have been stored.
-    fn park(&mut self) {
-        if self.written {
-            let under_way = self.under_way.drain(..);
-            // What was refused is not in doubt; but its place in the order of answers comes after those that are.
-            self.in_doubt.extend(under_way.map(|(done, _)| done));
-        }
-    }
-
-    fn run(&mut self) {
-        let mut batch = Vec::with_capacity(ROUND_MAX_OPERATIONS);
-        loop {
-            // With a deletion to go on with, the mailbox is only looked into.
-            if self.deletions.is_empty() {
-                match self.jobs.blocking_recv() {
-                    Some(job) => batch.push(job),
-                    None => break,
-                }
-            }
-            while batch.len() < ROUND_MAX_OPERATIONS {
-                match self.jobs.try_recv() {
-                    Ok(job) => batch.push(job),
-                    Err(mpsc::error::TryRecvError::Empty) => break,
-                    // An unfinished deletion goes on after the next start.
-                    Err(mpsc::error::TryRecvError::Disconnected) => {
-                        self.deletions.clear();
-                        break;
-                    }
-                }
-            }
-            if self.shared.backend.failure().is_declared() {
-                // Every change is refused from now on: a deletion would go on for ever.
-                self.deletions.clear();
-            }
-            let began = Instant::now();
-            let operations = batch.len();
-            let mut jobs = batch.drain(..).collect::<std::collections::VecDeque<_>>();
-            loop {
-                let ok = self.round(&mut jobs);
-                if !ok && !self.deletions.is_empty() {
-                    // The disk takes nothing: a deletion must not spin on it.
-                    std::thread::sleep(Duration::from_millis(100));
-                }
-                if jobs.is_empty() {
-                    break;
-                }
-            }
-            let took = began.elapsed();
-            if took.as_millis() > SLOW_ROUND_MS {
-                let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-                tracing::warn!(operations, took_ms, "slow round");
-            }
-        }
-    }
-
-    /// Decides, commits and answers one round; false if it could not be written.
-    fn round(&mut self, jobs: &mut std::collections::VecDeque<Job>) -> bool {
-        let shared = Arc::clone(&self.shared);
-        let keep_ms = shared.settings.keep_ms;
-        let now_ms = shared.settings.clock.now_ms();
-        self.written = false;
-        let mut round = None;
-        let mut turn = Turn::default();
-        shared.backend.read(&mut |state| {
-            let mut txn = Txn::new(state, self.head, now_ms);
-            while let Some(job) = jobs.pop_front() {
-                let ends_sessions = job.operation.change.ends().is_some();
-                let result = if job.session.is_set() {
-                    Err(rules::not_logged_in())
-                } else {
-                    rules::decide(&mut txn, job.operation, keep_ms)
-                };
-                let ends_sessions = ends_sessions && result.is_ok();
-                if result.is_ok() {
-                    txn.keep();
-                } else {
-                    txn.roll_back();
-                }
-                self.under_way.push((job.done, result));
-                // What ends sessions is the last of its round: what they ask for behind it finds them ended.
-                if ends_sessions || txn.bytes() > ROUND_MAX_BYTES {
-                    break;
-                }
-            }
-            match rules::forget_expired(&mut txn, keep_ms) {
-                Ok(()) => txn.keep(),
-                Err(_) => txn.roll_back(),
-            }
-            turn = self.deletions.take_slices(&mut txn);
-            round = if txn.is_empty() {
-                None
-            } else {
-                Some(txn.finish())
-            };
-        });
-        let committed = match round {
-            None => {
-                self.deletions.note(&turn, &[]);
-                Ok(())
-            }
-            Some(Err(error)) => Err(error),
-            Some(Ok(round)) => match self.commit(&round, &turn) {
-                Ok(()) => Ok(()),
-                Err(CommitError::Full) => Err(Error::storage_full()),
-                Err(CommitError::Unavailable) => Err(Error::unavailable()),
-                Err(CommitError::InDoubt) => {
-                    self.park();
-                    return false;
-                }
-            },
-        };
-        // One at a time leaves the list: a panic in one answer keeps the others.
-        self.under_way.reverse();
-        while let Some((done, result)) = self.under_way.pop() {
-            match (&committed, result) {
-                // A refusal needs no storage, and a repeated nonce is answered only from what is stored.
-                (Err(error), Ok(_)) => done(Err(error.clone())),
-                (_, result) => done(result),
-            }
-        }
-        committed.is_ok()
-    }
-
-    fn commit(&mut self, round: &Round, turn: &Turn) -> Result<(), CommitError> {
-        self.written = true;
-        let committed = self.shared.backend.commit(round);
-        self.written = !matches!(committed, Err(CommitError::Full | CommitError::Unavailable));
-        committed?;
-        self.head = round.head;
-        *self
-            .shared
-            .head
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = round.head;
-        self.deletions.note(turn, &round.changes);
-        self.shared.present.note(&round.events);
-        (self.on_commit)(&round.events);
-        Ok(())
     }
 }
 

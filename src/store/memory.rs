@@ -13,23 +13,12 @@ use std::sync::{PoisonError, RwLock};
 
 /// Opens an empty store in memory.
 pub fn open(settings: Settings, on_commit: OnCommit) -> Result<Store, OpenError> {
-    let epoch = epoch(&settings.clock);
-    Store::start(
-        Box::new(Memory {
-            epoch,
-            failure: Failure::default(),
-            kept: RwLock::default(),
-        }),
-        settings,
-        on_commit,
-    )
+    let backend = Memory::new(&settings.clock);
+    Store::start(Box::new(backend), settings, on_commit)
 }
 
-fn epoch(clock: &Clock) -> Id {
-    IdMaker::default().next(clock.now_ms())
-}
-
-struct Memory {
+/// Everything, in memory.
+pub struct Memory {
     epoch: Id,
     failure: Failure,
     kept: RwLock<Kept>,
@@ -40,6 +29,17 @@ struct Kept {
     state: BTreeMap<Blob, Blob>,
     /// Every event, with the time of its round.
     events: Vec<(u64, Event)>,
+}
+
+impl Memory {
+    /// Nothing yet.
+    pub fn new(clock: &Clock) -> Self {
+        Self {
+            epoch: IdMaker::default().next(clock.now_ms()),
+            failure: Failure::default(),
+            kept: RwLock::default(),
+        }
+    }
 }
 
 impl Backend for Memory {

@@ -8,6 +8,7 @@
 
 mod actor;
 mod answer;
+mod backoff;
 mod data_dir;
 mod embedded;
 mod failure;

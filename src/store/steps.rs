@@ -24,6 +24,9 @@ pub struct Steps {
     pub head: Head,
     pub events: Vec<Event>,
     pub now_ms: u64,
+    began: Instant,
+    /// How long after its beginning it is, for deletions that rest.
+    pub waited: Duration,
     deletions: Deletions,
 }
 
@@ -34,6 +37,8 @@ impl Steps {
             head: Head::default(),
             events: Vec::new(),
             now_ms: BEGIN_MS,
+            began: Instant::now(),
+            waited: Duration::ZERO,
             deletions: Deletions::default(),
         }
     }
@@ -49,13 +54,14 @@ impl Steps {
         outcome
     }
 
-    /// Has the deletions take one round's slices. False if there are no deletions.
+    /// Has the deletions take one round's slices. False if there are none, or they rest.
     pub fn take_slices(&mut self) -> bool {
-        if self.deletions.is_empty() {
+        let now = self.now();
+        if self.deletions.next(now).is_none_or(|next| next > now) {
             return false;
         }
         let mut txn = Txn::new(&self.state, self.head, self.now_ms);
-        let turn = self.deletions.take_slices(&mut txn);
+        let turn = self.deletions.take_slices(&mut txn, now);
         let round = txn.finish().unwrap();
         self.commit(round, &turn);
         true
@@ -69,6 +75,26 @@ impl Steps {
         self.commit(round, &rules::Turn::default());
     }
 
+    /// Has the deletions take slices until there are none, or all of them rest; gives in how many rounds.
+    pub fn slices_until_rest(&mut self) -> usize {
+        let mut rounds = 0;
+        while self.take_slices() {
+            rounds += 1;
+        }
+        rounds
+    }
+
+    fn now(&self) -> Instant {
+        self.began + self.waited
+    }
+
+    /// How many messages of a conversation there are.
+    pub fn messages_of(&self, id: ConversationId) -> usize {
+        self.state
+            .scan(&keys::prefix(&keys::under(b'm', id.0)))
+            .count()
+    }
+
     /// How many rows of a kind there are.
     pub fn rows(&self, kind: u8) -> usize {
         self.state.scan(&keys::prefix(&[kind])).count()
@@ -80,7 +106,8 @@ impl Steps {
     }
 
     fn commit(&mut self, round: Round, turn: &rules::Turn) {
-        self.deletions.note(turn, &round.changes);
+        let now = self.now();
+        self.deletions.note(turn, &round.changes, now);
         self.head = round.head;
         for (key, value) in round.changes {
             match value {

@@ -1,14 +1,20 @@
 //! What only the rows themselves show: that a large deletion leaves nothing behind, wherever it is interrupted.
 
-use super::{Settings, Store};
-use crate::error::Code;
+use super::{Backend, CommitError, Settings, Store};
+use crate::error::{Code, Error};
 use crate::model::{
-    Clock, ConversationId, Event, Given, Login, MessageText, Name, Nonce, PasswordHash,
+    Clock, ConversationId, Event, Given, Id, Login, MessageText, Name, Nonce, PasswordHash, Seq,
 };
+use crate::store::Failure;
+use crate::store::journal::Place;
+use crate::store::memory::Memory;
 use crate::store::operation::{Change, Ended, Operation, Outcome, Principal};
+use crate::store::state::{Blob, Scan, State};
+use crate::store::txn::Round;
 use crate::store::{keys, open_embedded, open_memory};
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 /// Enough that a stop right after the deletion's answer finds most of them still there.
@@ -159,4 +165,102 @@ async fn a_panic_on_the_stores_thread_is_a_failure_and_leaves_what_was_stored_wi
     let refused = outcomes.recv().unwrap().unwrap_err();
     assert_eq!(refused.code(), Code::Unavailable);
     assert_eq!(store.newest(), 1);
+}
+
+/// A store in memory whose messages cannot be read while it is broken.
+struct Faulty {
+    memory: Memory,
+    broken: Arc<AtomicBool>,
+    /// How often they were asked for in vain.
+    tries: Arc<AtomicUsize>,
+}
+
+struct FaultyState<'a>(&'a dyn State, &'a Faulty);
+
+impl State for FaultyState<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Blob>, Error> {
+        self.0.get(key)
+    }
+
+    fn scan(&self, range: &keys::Range) -> Scan<'_> {
+        if range.low.starts_with(b"m") && self.1.broken.load(Ordering::Relaxed) {
+            self.1.tries.fetch_add(1, Ordering::Relaxed);
+            return Box::new([Err(Error::unavailable())].into_iter());
+        }
+        self.0.scan(range)
+    }
+}
+
+impl Backend for Faulty {
+    fn commit(&self, round: &Round) -> Result<(), CommitError> {
+        self.memory.commit(round)
+    }
+
+    fn read(&self, read: &mut dyn FnMut(&dyn State)) {
+        self.memory
+            .read(&mut |state| read(&FaultyState(state, self)));
+    }
+
+    fn epoch(&self) -> Id {
+        self.memory.epoch()
+    }
+
+    fn failure(&self) -> &Failure {
+        self.memory.failure()
+    }
+
+    fn oldest(&self, since_ms: u64) -> Result<Seq, Error> {
+        self.memory.oldest(since_ms)
+    }
+
+    fn events_after(
+        &self,
+        after: Seq,
+        hint: Option<Place>,
+        max_bytes: usize,
+    ) -> Result<(Vec<Event>, Option<Place>), Error> {
+        self.memory.events_after(after, hint, max_bytes)
+    }
+}
+
+#[tokio::test]
+async fn a_large_deletion_that_meets_a_read_error_does_not_spin() {
+    let (broken, tries) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+    let backend = Faulty {
+        memory: Memory::new(&settings().clock),
+        broken: Arc::clone(&broken),
+        tries: Arc::clone(&tries),
+    };
+    let store = Store::start(Box::new(backend), settings(), Box::new(|_| {})).unwrap();
+    let id = fill(&store).await;
+    broken.store(true, Ordering::Relaxed);
+    apply(&store, [delete(id)]).await;
+    // Others go on meanwhile, and it is tried again all the same.
+    let (began, mut rounds) = (Instant::now(), 0);
+    while tries.load(Ordering::Relaxed) < 3 {
+        let name = Name::new("another".to_owned()).unwrap();
+        let create = Change::CreateConversation {
+            name,
+            description: None,
+            users: Vec::new(),
+        };
+        apply(&store, [create]).await;
+        rounds += 1;
+        assert!(began.elapsed() < Duration::from_secs(60), "it gave up");
+    }
+    assert!(rounds > 10, "{rounds} rounds while it rested");
+    // Nothing else happens: it must be woken by the time alone.
+    broken.store(false, Ordering::Relaxed);
+    while rows(&store, b"dm") != [0, 0] {
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "it does not go on"
+        );
+        std::thread::yield_now();
+    }
+    // Its pauses double from 100 ms on: the time that it took allows for no more tries.
+    let paused_ms = u32::try_from(began.elapsed().as_millis()).unwrap();
+    let allowed = 2 + (paused_ms / 100 + 1).ilog2();
+    let tries = tries.load(Ordering::Relaxed);
+    assert!(tries <= allowed as usize, "{tries} tries in {paused_ms} ms");
 }

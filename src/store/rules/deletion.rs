@@ -6,9 +6,8 @@ use crate::limits::SLICE_MAX_ROWS;
 use crate::model::{ConversationId, Id, MessageId, UserId};
 use crate::store::keys;
 use crate::store::rows::{self, MessageRow, NonceRow};
-use crate::store::state::{Blob, State};
+use crate::store::state::State;
 use crate::store::txn::Txn;
-use std::collections::VecDeque;
 
 /// A deletion that is not finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,77 +27,9 @@ pub fn unfinished(state: &dyn State) -> Result<Vec<Deletion>, Error> {
     Ok(found)
 }
 
-/// The unfinished deletions in the order of their turns: each takes a slice and goes behind the others, so that a small
-/// one does not wait for a large one.
-#[derive(Debug, Default)]
-pub struct Deletions(VecDeque<Deletion>);
-
-/// What the deletions did in one round.
-#[derive(Debug, Default)]
-pub struct Turn {
-    /// Those that go behind the others, when the round is committed.
-    took: Vec<Deletion>,
-}
-
-impl Deletions {
-    /// Those of a state.
-    pub fn of(state: &dyn State) -> Result<Self, Error> {
-        Ok(Self(unfinished(state)?.into()))
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Forgets them: a state that is opened again knows them still.
-    pub fn clear(&mut self) {
-        self.0.clear();
-    }
-
-    /// Takes slices away, of one deletion after the other, up to [`SLICE_MAX_ROWS`] in all. One that fails is rolled
-    /// back, and has its turn again behind the others.
-    pub fn take_slices(&self, txn: &mut Txn<'_>) -> Turn {
-        let mut turn = Turn::default();
-        let mut left = SLICE_MAX_ROWS;
-        for &deletion in &self.0 {
-            if left == 0 {
-                break;
-            }
-            turn.took.push(deletion);
-            let taken = if let Ok(rows) = continue_deletion(txn, deletion, left) {
-                txn.keep();
-                rows
-            } else {
-                txn.roll_back();
-                0
-            };
-            // One that finds nothing left has looked at least.
-            left = left.saturating_sub(taken.max(1));
-        }
-        turn
-    }
-
-    /// Takes in what a round, now committed, has changed.
-    pub fn note(&mut self, turn: &Turn, changes: &[(Blob, Option<Blob>)]) {
-        // They were at the front, in this order, and nothing was put before them since.
-        self.0.rotate_left(turn.took.len().min(self.0.len()));
-        for (key, value) in changes {
-            let Some(deletion) = Deletion::of_key(key) else {
-                continue;
-            };
-            match value {
-                None => self.0.retain(|&other| other != deletion),
-                Some(_) if self.0.contains(&deletion) => {}
-                Some(_) => self.0.push_back(deletion),
-            }
-        }
-    }
-}
-
 impl Deletion {
-    fn of_key(key: &[u8]) -> Option<Self> {
+    /// The one that this key notes, if it is such a key.
+    pub fn of_key(key: &[u8]) -> Option<Self> {
         match key {
             [b'd', b'u', ..] => Some(Self::User(keys::last_id(key).into())),
             [b'd', ..] => Some(Self::Conversation(keys::last_id(key).into())),
@@ -108,7 +39,11 @@ impl Deletion {
 }
 
 /// Takes one slice of at most so many rows away, and says how many they were.
-fn continue_deletion(txn: &mut Txn<'_>, deletion: Deletion, most: usize) -> Result<usize, Error> {
+pub fn continue_deletion(
+    txn: &mut Txn<'_>,
+    deletion: Deletion,
+    most: usize,
+) -> Result<usize, Error> {
     match deletion {
         Deletion::Conversation(id) => continue_conversation(txn, id, most),
         Deletion::User(id) => leave_conversations(txn, None, id, most),

@@ -8,11 +8,13 @@ mod deletion;
 mod message;
 mod rights;
 mod token;
+mod turns;
 mod user;
 
-pub use deletion::{Deletion, Deletions, Turn, forget_expired, unfinished, was_in_deleted};
+pub use deletion::{Deletion, forget_expired, unfinished, was_in_deleted};
 pub use rights::{Rights, not_logged_in};
 pub use token::{owner as token_owner, tokens_of};
+pub use turns::{Deletions, Turn};
 
 use crate::error::{Code, Error};
 use crate::model::{ConversationId, Given, MessageId, TokenId, UserId};

@@ -1,0 +1,258 @@
+//! What the store's own thread does: one round after the other.
+
+use super::{CommitError, Job, Shared};
+use crate::error::Error;
+use crate::limits::{ROUND_MAX_BYTES, ROUND_MAX_OPERATIONS, SLOW_ROUND_MS};
+use crate::store::backoff::Backoff;
+use crate::store::operation::Outcome;
+use crate::store::rows::Head;
+use crate::store::rules::{self, Deletions, Turn};
+use crate::store::txn::{Round, Txn};
+use crate::store::{Done, OnCommit};
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::Instant;
+use tokio::sync::mpsc;
+
+/// What the store's thread has waited for.
+enum Waited {
+    /// An operation.
+    Job(Job),
+    /// A deletion may go on.
+    Turn,
+    /// The last handle of the store was dropped.
+    End,
+}
+
+/// Wakes a thread.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// What the store's thread works with.
+pub(super) struct Actor {
+    shared: Arc<Shared>,
+    jobs: mpsc::Receiver<Job>,
+    head: Head,
+    deletions: Deletions,
+    /// Forgetting what has expired.
+    expiry: Backoff,
+    on_commit: OnCommit,
+    /// The operations of the round that is being made, and how they ended.
+    under_way: Vec<(Done, Result<Outcome, Error>)>,
+    /// The round under way was handed to the backend.
+    written: bool,
+    /// What must not be answered, since nobody knows the answer. It waits here for the end of the process: the server
+    /// closes the connections.
+    in_doubt: Vec<Done>,
+}
+
+impl Actor {
+    /// One that goes on from `head`, with these deletions unfinished.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        jobs: mpsc::Receiver<Job>,
+        head: Head,
+        deletions: Deletions,
+        on_commit: OnCommit,
+    ) -> Self {
+        Self {
+            shared,
+            jobs,
+            head,
+            deletions,
+            expiry: Backoff::default(),
+            on_commit,
+            under_way: Vec::with_capacity(ROUND_MAX_OPERATIONS),
+            written: false,
+            in_doubt: Vec::new(),
+        }
+    }
+
+    /// Runs until there is no more to do. A panic is a failure of the store: without its thread it would answer reads
+    /// and nothing else for ever.
+    pub(super) fn run_to_end(mut self) {
+        let ended = std::panic::catch_unwind(AssertUnwindSafe(|| self.run()));
+        if ended.is_err() {
+            self.park();
+            let failure = self.shared.backend.failure();
+            failure.declare("the store's thread has panicked");
+            // What waits was not begun; refused, it changes nothing.
+            self.jobs.close();
+            while let Some(job) = self.jobs.blocking_recv() {
+                (job.done)(Err(Error::unavailable()));
+            }
+            // The process is about to end. Until then nobody is told what nobody knows.
+            std::mem::forget(self.in_doubt);
+        }
+    }
+
+    /// Leaves the operations under way without an answer, if they may have been stored.
+    fn park(&mut self) {
+        if self.written {
+            let under_way = self.under_way.drain(..);
+            // What was refused is not in doubt; but its place in the order of answers comes after those that are.
+            self.in_doubt.extend(under_way.map(|(done, _)| done));
+        }
+    }
+
+    fn run(&mut self) {
+        let wake = Waker::from(Arc::new(Unpark(std::thread::current())));
+        let mut batch = Vec::with_capacity(ROUND_MAX_OPERATIONS);
+        loop {
+            match self.wait(&wake) {
+                Waited::Job(job) => batch.push(job),
+                Waited::Turn => {}
+                Waited::End => break,
+            }
+            while batch.len() < ROUND_MAX_OPERATIONS {
+                match self.jobs.try_recv() {
+                    Ok(job) => batch.push(job),
+                    Err(mpsc::error::TryRecvError::Empty) => break,
+                    // An unfinished deletion goes on after the next start.
+                    Err(mpsc::error::TryRecvError::Disconnected) => {
+                        self.deletions.clear();
+                        break;
+                    }
+                }
+            }
+            if self.shared.backend.failure().is_declared() {
+                // Every change is refused from now on: a deletion would go on for ever.
+                self.deletions.clear();
+            }
+            let began = Instant::now();
+            let operations = batch.len();
+            let mut jobs = batch.drain(..).collect::<std::collections::VecDeque<_>>();
+            loop {
+                self.round(&mut jobs);
+                if jobs.is_empty() {
+                    break;
+                }
+            }
+            let took = began.elapsed();
+            if took.as_millis() > SLOW_ROUND_MS {
+                let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+                tracing::warn!(operations, took_ms, "slow round");
+            }
+        }
+    }
+
+    /// Waits for an operation, or for a deletion to have its turn.
+    fn wait(&mut self, wake: &Waker) -> Waited {
+        let mut context = Context::from_waker(wake);
+        loop {
+            let now = Instant::now();
+            let next = self.deletions.next(now);
+            if next.is_some_and(|next| next <= now) {
+                return Waited::Turn;
+            }
+            match (self.jobs.poll_recv(&mut context), next) {
+                (Poll::Ready(Some(job)), _) => return Waited::Job(job),
+                (Poll::Ready(None), _) => return Waited::End,
+                (Poll::Pending, Some(next)) => std::thread::park_timeout(next - now),
+                (Poll::Pending, None) => std::thread::park(),
+            }
+        }
+    }
+
+    /// Decides, commits and answers one round.
+    fn round(&mut self, jobs: &mut std::collections::VecDeque<Job>) {
+        let shared = Arc::clone(&self.shared);
+        let keep_ms = shared.settings.keep_ms;
+        let now_ms = shared.settings.clock.now_ms();
+        let now = Instant::now();
+        self.written = false;
+        let mut round = None;
+        let mut turn = Turn::default();
+        shared.backend.read(&mut |state| {
+            let mut txn = Txn::new(state, self.head, now_ms);
+            while let Some(job) = jobs.pop_front() {
+                let ends_sessions = job.operation.change.ends().is_some();
+                let result = if job.session.is_set() {
+                    Err(rules::not_logged_in())
+                } else {
+                    rules::decide(&mut txn, job.operation, keep_ms)
+                };
+                let ends_sessions = ends_sessions && result.is_ok();
+                if result.is_ok() {
+                    txn.keep();
+                } else {
+                    txn.roll_back();
+                }
+                self.under_way.push((job.done, result));
+                // What ends sessions is the last of its round: what they ask for behind it finds them ended.
+                if ends_sessions || txn.bytes() > ROUND_MAX_BYTES {
+                    break;
+                }
+            }
+            if self.expiry.is_due(now) {
+                if rules::forget_expired(&mut txn, keep_ms).is_ok() {
+                    txn.keep();
+                    self.expiry.succeeded();
+                } else {
+                    txn.roll_back();
+                    if self.expiry.failed(now) {
+                        tracing::error!("what has expired cannot be forgotten, for what the lines above say; it is tried again and again");
+                    }
+                }
+            }
+            turn = self.deletions.take_slices(&mut txn, now);
+            round = if txn.is_empty() {
+                None
+            } else {
+                Some(txn.finish())
+            };
+        });
+        let committed = match round {
+            None => {
+                self.deletions.note(&turn, &[], now);
+                Ok(())
+            }
+            Some(Err(error)) => Err(error),
+            Some(Ok(round)) => match self.commit(&round, &turn) {
+                Ok(()) => Ok(()),
+                Err(CommitError::Full) => Err(Error::storage_full()),
+                Err(CommitError::Unavailable) => Err(Error::unavailable()),
+                Err(CommitError::InDoubt) => {
+                    self.park();
+                    return;
+                }
+            },
+        };
+        if committed.is_err() {
+            self.deletions.note_uncommitted(&turn, now);
+        }
+        // One at a time leaves the list: a panic in one answer keeps the others.
+        self.under_way.reverse();
+        while let Some((done, result)) = self.under_way.pop() {
+            match (&committed, result) {
+                // A refusal needs no storage, and a repeated nonce is answered only from what is stored.
+                (Err(error), Ok(_)) => done(Err(error.clone())),
+                (_, result) => done(result),
+            }
+        }
+    }
+
+    fn commit(&mut self, round: &Round, turn: &Turn) -> Result<(), CommitError> {
+        self.written = true;
+        let committed = self.shared.backend.commit(round);
+        self.written = !matches!(committed, Err(CommitError::Full | CommitError::Unavailable));
+        committed?;
+        self.head = round.head;
+        *self
+            .shared
+            .head
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = round.head;
+        self.deletions.note(turn, &round.changes, Instant::now());
+        self.shared.present.note(&round.events);
+        (self.on_commit)(&round.events);
+        Ok(())
+    }
+}
