@@ -52,7 +52,7 @@ counters! {
     slowed_requests,
     /// Connections closed since requests came faster than the limits allow before anybody had logged in.
     limited_connections,
-    /// Subscriptions refused since the connection had `limits.max_subscriptions`.
+    /// Subscriptions refused since the connection had `limits.max_subscriptions`, or `limits.max_subscription_bytes`.
     refused_subscriptions,
     /// Lines skipped since they were longer than `limits.max_line_bytes`.
     long_lines,

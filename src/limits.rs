@@ -116,6 +116,8 @@ pub struct Limits {
     pub max_message_bytes: usize,
     /// Rows in one page of a search.
     pub max_page: usize,
+    /// Bytes of rows in one page of a search.
+    pub max_page_bytes: usize,
     /// Bytes that wait for a client before its requests are left unread and its events come from the journal.
     pub max_pending_bytes: usize,
     /// Seconds without taking a single byte, while some wait, after which a connection is closed.
@@ -128,6 +130,8 @@ pub struct Limits {
     pub max_connections_not_logged_in: usize,
     /// Subscriptions of one connection.
     pub max_subscriptions: usize,
+    /// Bytes of the subscriptions of one connection, each with what it costs besides its texts.
+    pub max_subscription_bytes: usize,
     /// Requests a second of one connection of a login listener; five seconds' worth may come at once.
     pub requests_per_second: u32,
     /// Requests a second from one address on login listeners.
@@ -146,12 +150,14 @@ impl Default for Limits {
             max_line_bytes: 65_536,
             max_message_bytes: 16_384,
             max_page: 1000,
+            max_page_bytes: 1_048_576,
             max_pending_bytes: 1_048_576,
             stalled_seconds: 300,
             max_connections: 10_000,
             max_connections_per_address: 100,
             max_connections_not_logged_in: 1000,
             max_subscriptions: 10_000,
+            max_subscription_bytes: 4_194_304,
             requests_per_second: 200,
             requests_per_second_per_address: 2000,
             bytes_per_second: 1_048_576,

@@ -216,8 +216,8 @@ impl Command for SubscribeCommand {
 #[must_use]
 pub fn too_many_subscriptions(limits: &Limits) -> Error {
     let text = format!(
-        "a connection may have at most {} subscriptions; subscribe to more at once with \"*\"",
-        limits.max_subscriptions
+        "a connection may have at most {} subscriptions, of {} bytes with what each costs; subscribe to more at once with \"*\"",
+        limits.max_subscriptions, limits.max_subscription_bytes
     );
     Error::new(Code::TooManySubscriptions, text)
 }

@@ -43,15 +43,16 @@ macro_rules! search_command {
             const NAME: &'static str = "search";
             const ACCESS: Access = Access::Users;
             const HELP: &'static str = $help;
-            const ANSWER: &'static str = "total, data: a list of rows";
+            const ANSWER: &'static str = "total, data: a list of rows, cut: true if the page ended early since its rows are large (go on from its last row)";
             const EXAMPLE: &'static str = $example;
             const ERRORS: &'static [Code] = &[Code::Timeout];
 
-            fn run(self, _: &Context<'_>) -> Result<Step, Error> {
+            fn run(self, context: &Context<'_>) -> Result<Step, Error> {
                 let Self { fields, filter, size, from, sort_by, sort_order, total } = self;
                 crate::command::search::search(
                     $kind,
                     crate::command::search::Asked { fields, filter, size, from, sort_by, sort_order, total },
+                    context.limits,
                 )
             }
         }
@@ -148,7 +149,7 @@ impl FieldType for Order {
 }
 
 /// The search that was asked for.
-pub fn search(kind: Kind, asked: Asked) -> Result<Step, Error> {
+pub fn search(kind: Kind, asked: Asked, limits: &Limits) -> Result<Step, Error> {
     let mut fields = Vec::new();
     for name in asked.fields.map(|Names(names)| names).unwrap_or_default() {
         if name == "_all" {
@@ -183,6 +184,7 @@ pub fn search(kind: Kind, asked: Asked) -> Result<Step, Error> {
             .from
             .map_or(0, |from| usize::try_from(from).unwrap_or(usize::MAX)),
         sort_by,
+        max_bytes: limits.max_page_bytes,
         descending: asked.sort_order.is_some_and(|order| order.descending),
         total: asked.total.unwrap_or(true),
     }))))

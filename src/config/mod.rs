@@ -243,6 +243,12 @@ fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
         ),
         ("max_page", bytes(limits.max_page), 1, 100_000),
         (
+            "max_page_bytes",
+            bytes(limits.max_page_bytes),
+            1024,
+            1 << 30,
+        ),
+        (
             "max_pending_bytes",
             bytes(limits.max_pending_bytes),
             4096,
@@ -272,6 +278,12 @@ fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
             bytes(limits.max_subscriptions),
             1,
             100_000,
+        ),
+        (
+            "max_subscription_bytes",
+            bytes(limits.max_subscription_bytes),
+            1024,
+            1 << 30,
         ),
         ("search_seconds", limits.search_seconds, 1, 3600),
     ] {

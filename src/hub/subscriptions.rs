@@ -1,7 +1,7 @@
 //! What a connection is subscribed to.
 
 use crate::model::{EventType, Id, Subclass};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// What stands for everything in a subscription.
 pub const ANY: &str = "*";
@@ -17,16 +17,23 @@ pub struct Subscription {
     pub obj_id: Box<str>,
 }
 
+/// What a subscription counts besides its texts: its share of the tables in which it is found.
+const ENTRY_BYTES: usize = 256;
+
 /// The subscriptions of one connection.
 #[derive(Clone, Debug, Default)]
 pub struct Subscriptions {
-    by_object: BTreeMap<Box<str>, BTreeSet<Subscription>>,
+    by_object: BTreeMap<Box<str>, Patterns>,
     count: usize,
+    bytes: usize,
     /// The stored events that those of an object match.
     masks: BTreeMap<Id, Mask>,
     /// The stored events that those of every object match.
     mask: Mask,
 }
+
+/// Subclass and type of the subscriptions to one object, sorted.
+type Patterns = Vec<(Box<str>, Box<str>)>;
 
 /// The stored events that subscriptions match, a bit for each subclass and type: what is looked at for every event and
 /// every subscriber.
@@ -41,11 +48,11 @@ impl Mask {
     }
 
     /// What a pattern matches.
-    fn of_pattern(pattern: &Subscription) -> Self {
+    fn of_pattern(pattern: (&str, &str)) -> Self {
         let mut mask = 0;
         for &subclass in Subclass::ALL {
             for &kind in EventType::ALL {
-                if pattern.fits(subclass.as_str(), kind.as_str()) {
+                if fits(pattern, subclass.as_str(), kind.as_str()) {
                     mask |= Self::of(subclass, kind).0;
                 }
             }
@@ -54,19 +61,14 @@ impl Mask {
     }
 
     /// What any of an object's patterns match. However many they are, few can match an event that is stored.
-    fn of_object(patterns: &BTreeSet<Subscription>, object: &str) -> Self {
+    fn of_object(patterns: &Patterns) -> Self {
         let subclasses = Subclass::ALL.iter().map(|subclass| subclass.as_str());
         let mut mask = Self::default();
         for subclass in subclasses.chain([ANY]) {
             let kinds = EventType::ALL.iter().map(|kind| kind.as_str());
             for kind in kinds.chain([ANY]) {
-                let pattern = Subscription {
-                    subclass: subclass.into(),
-                    r#type: kind.into(),
-                    obj_id: object.into(),
-                };
-                if patterns.contains(&pattern) {
-                    mask.0 |= Self::of_pattern(&pattern).0;
+                if place(patterns, (subclass, kind)).is_ok() {
+                    mask.0 |= Self::of_pattern((subclass, kind)).0;
                 }
             }
         }
@@ -78,10 +80,25 @@ impl Mask {
     }
 }
 
+/// Whether a pattern of subclass and type fits an event of these.
+fn fits(pattern: (&str, &str), subclass: &str, kind: &str) -> bool {
+    (pattern.0 == ANY || pattern.0 == subclass) && (pattern.1 == ANY || pattern.1 == kind)
+}
+
+/// Where a pattern is, or would be.
+fn place(patterns: &Patterns, pattern: (&str, &str)) -> Result<usize, usize> {
+    patterns.binary_search_by(|(subclass, kind)| (&**subclass, &**kind).cmp(&pattern))
+}
+
 impl Subscription {
-    fn fits(&self, subclass: &str, kind: &str) -> bool {
-        (&*self.subclass == ANY || &*self.subclass == subclass)
-            && (&*self.r#type == ANY || &*self.r#type == kind)
+    fn pattern(&self) -> (&str, &str) {
+        (&self.subclass, &self.r#type)
+    }
+
+    /// Bytes of memory that it counts.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        ENTRY_BYTES + self.subclass.len() + self.r#type.len() + self.obj_id.len()
     }
 }
 
@@ -98,14 +115,26 @@ impl Subscriptions {
         self.count == 0
     }
 
-    /// All of them, sorted.
-    pub fn iter(&self) -> impl Iterator<Item = &Subscription> {
-        self.by_object.values().flatten()
+    /// Bytes of memory that they count.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// All of them, sorted by object.
+    pub fn iter(&self) -> impl Iterator<Item = Subscription> {
+        self.by_object.iter().flat_map(|(object, patterns)| {
+            patterns.iter().map(|(subclass, kind)| Subscription {
+                subclass: subclass.clone(),
+                r#type: kind.clone(),
+                obj_id: object.clone(),
+            })
+        })
     }
 
     /// Adds one; it counts once.
     pub fn insert(&mut self, subscription: Subscription) {
-        let mask = Mask::of_pattern(&subscription);
+        let mask = Mask::of_pattern(subscription.pattern());
         let object = &subscription.obj_id;
         if &**object == ANY {
             self.mask.0 |= mask.0;
@@ -114,8 +143,18 @@ impl Subscriptions {
         {
             self.masks.entry(object).or_default().0 |= mask.0;
         }
-        let patterns = self.by_object.entry(object.clone()).or_default();
-        self.count += usize::from(patterns.insert(subscription));
+        let bytes = subscription.bytes();
+        let Subscription {
+            subclass,
+            r#type,
+            obj_id,
+        } = subscription;
+        let patterns = self.by_object.entry(obj_id).or_default();
+        if let Err(place) = place(patterns, (&subclass, &r#type)) {
+            patterns.insert(place, (subclass, r#type));
+            self.count += 1;
+            self.bytes += bytes;
+        }
     }
 
     /// Removes one; true if others of the same object are left.
@@ -123,7 +162,11 @@ impl Subscriptions {
         let Some(patterns) = self.by_object.get_mut(&subscription.obj_id) else {
             return false;
         };
-        self.count -= usize::from(patterns.remove(subscription));
+        if let Ok(place) = place(patterns, subscription.pattern()) {
+            patterns.remove(place);
+            self.count -= 1;
+            self.bytes -= subscription.bytes();
+        }
         let left = !patterns.is_empty();
         if !left {
             self.by_object.remove(&subscription.obj_id);
@@ -134,7 +177,7 @@ impl Subscriptions {
 
     fn mask_anew(&mut self, object: &str) {
         let mask = match self.by_object.get(object) {
-            Some(patterns) => Mask::of_object(patterns, object),
+            Some(patterns) => Mask::of_object(patterns),
             None => Mask::default(),
         };
         if object == ANY {
@@ -165,9 +208,9 @@ impl Subscriptions {
     pub fn match_ephemeral(&self, kind: &str, conversation: &str) -> bool {
         [conversation, ANY].into_iter().any(|object| {
             self.by_object.get(object).is_some_and(|patterns| {
-                patterns
-                    .iter()
-                    .any(|pattern| pattern.fits(Subclass::Conversation.as_str(), kind))
+                patterns.iter().any(|(subclass, r#type)| {
+                    fits((subclass, r#type), Subclass::Conversation.as_str(), kind)
+                })
             })
         })
     }
@@ -201,8 +244,8 @@ mod tests {
                     one.insert(pattern.clone());
                     for &of in Subclass::ALL {
                         for &event in EventType::ALL {
-                            let expected =
-                                named != "no id" && pattern.fits(of.as_str(), event.as_str());
+                            let expected = named != "no id"
+                                && fits(pattern.pattern(), of.as_str(), event.as_str());
                             assert_eq!(one.match_event(of, event, id), expected, "{pattern:?}");
                             let elsewhere = one.match_event(of, event, Id(8));
                             assert_eq!(elsewhere, expected && named == ANY);

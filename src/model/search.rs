@@ -14,6 +14,8 @@ pub struct Search {
     pub fields: Vec<Field>,
     /// The most rows to return.
     pub size: usize,
+    /// Bytes of rows after which a page ends, though not before its first row.
+    pub max_bytes: usize,
     /// The rows to skip first.
     pub from: usize,
     /// The fields to sort by; the id comes after them.

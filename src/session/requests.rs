@@ -339,7 +339,10 @@ impl Session {
         } = self.shared.as_ref();
         let id = self.ticket.id();
         let existing = hub.subscriptions(id);
-        if existing.len() + asked.subscriptions.len() > limits.max_subscriptions {
+        let added = asked.subscriptions.iter().map(Subscription::bytes);
+        if existing.len() + asked.subscriptions.len() > limits.max_subscriptions
+            || existing.bytes() + added.sum::<usize>() > limits.max_subscription_bytes
+        {
             counters.refused_subscriptions.add();
             return Err(command::too_many_subscriptions(limits));
         }
@@ -381,8 +384,8 @@ impl Session {
 
     fn list_subscriptions(&self) -> Result<Bytes, Error> {
         #[derive(Serialize)]
-        struct Shown<'a> {
-            subscriptions: Vec<&'a Subscription>,
+        struct Shown {
+            subscriptions: Vec<Subscription>,
         }
         let subscriptions = self.shared.hub.subscriptions(self.ticket.id());
         data(&Shown {

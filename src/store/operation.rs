@@ -362,10 +362,13 @@ impl Serialize for Page {
             #[serde(skip_serializing_if = "Option::is_none")]
             total: Option<u64>,
             data: &'a [Box<serde_json::value::RawValue>],
+            #[serde(skip_serializing_if = "std::ops::Not::not")]
+            cut: bool,
         }
         Shown {
             total: self.total,
             data: &self.rows,
+            cut: self.cut,
         }
         .serialize(serializer)
     }

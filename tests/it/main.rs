@@ -23,6 +23,7 @@ mod limits;
 mod lines;
 mod listeners;
 mod logging;
+mod memory;
 mod model;
 mod power;
 mod proxies;

@@ -21,6 +21,7 @@ fn search(filter: Vec<Condition>, sort_by: Vec<Field>) -> Query {
         size: 1000,
         from: 0,
         sort_by,
+        max_bytes: usize::MAX,
         descending: false,
         total: true,
     })
@@ -90,6 +91,7 @@ fn is_nowhere(steps: &Steps, ghost: UserId, kept: UserId, conversations: &[Conve
         size: 10,
         from: 0,
         sort_by: vec![],
+        max_bytes: usize::MAX,
         descending: false,
         total: true,
     });

@@ -44,6 +44,29 @@ pub struct Page {
     pub total: Option<u64>,
     /// The rows, as JSON.
     pub rows: Vec<Box<RawValue>>,
+    /// Whether rows are missing that there was no room for.
+    pub cut: bool,
+}
+
+/// The rows of a page, bounded in bytes.
+struct Rows {
+    rows: Vec<Box<RawValue>>,
+    bytes: usize,
+    max_bytes: usize,
+    cut: bool,
+}
+
+impl Rows {
+    /// Adds a row; false if it, and so whatever comes after it, has no room. The first one always has.
+    fn push(&mut self, row: Box<RawValue>) -> bool {
+        // With the comma behind it.
+        self.bytes += row.get().len() + 1;
+        self.cut |= self.bytes > self.max_bytes && !self.rows.is_empty();
+        if !self.cut {
+            self.rows.push(row);
+        }
+        !self.cut
+    }
 }
 
 /// What a search reads, and when it must end.
@@ -83,14 +106,20 @@ pub fn run(reader: &Reader<'_>, search: &Search) -> Result<Page, Error> {
     let by_id = by_id
         && !(counted.is_none() && needed <= SCAN_MAX_ROWS && source::is_everything(reader, search));
     let mut selection = Selection::new(search);
-    let mut rows = Vec::new();
+    let mut page = Rows {
+        rows: Vec::new(),
+        bytes: 0,
+        max_bytes: search.max_bytes,
+        cut: false,
+    };
     let mut found: usize = 0;
     if let Some(counted) = counted
         && search.size == 0
     {
         return Ok(Page {
             total: search.total.then_some(counted),
-            rows,
+            rows: Vec::new(),
+            cut: false,
         });
     }
     for (number, candidate) in (0_u32..).zip(source::candidates(reader, search, by_id)?) {
@@ -107,21 +136,22 @@ pub fn run(reader: &Reader<'_>, search: &Search) -> Result<Page, Error> {
             if !by_id {
                 return selection.add(object);
             }
-            if found > search.from && rows.len() < search.size {
-                rows.push(object.row(&search.fields)?);
+            if found > search.from && page.rows.len() < search.size && !page.cut {
+                page.push(object.row(&search.fields)?);
             }
             Ok(())
         })?;
-        if by_id && counted.is_some() && found >= needed {
+        if by_id && counted.is_some() && (found >= needed || page.cut) {
             break;
         }
     }
     if !by_id {
-        rows = selection.page(search.from);
+        selection.fill(&mut page, search.from);
     }
     Ok(Page {
         total: search.total.then(|| counted.unwrap_or(found as u64)),
-        rows,
+        rows: page.rows,
+        cut: page.cut,
     })
 }
 

@@ -1,6 +1,6 @@
 //! The best rows seen so far, in an order other than that of the ids.
 
-use super::{Found, SELECTION_MAX_BYTES};
+use super::{Found, Rows, SELECTION_MAX_BYTES};
 use crate::error::Error;
 use crate::model::{Field, FieldKind, FieldValue, Id, Search, fold_login};
 use serde_json::value::RawValue;
@@ -82,14 +82,14 @@ impl<'a> Selection<'a> {
         Ok(())
     }
 
-    /// The rows after the first `from`, best first.
-    pub fn page(self, from: usize) -> Vec<Box<RawValue>> {
-        self.best
-            .into_sorted_vec()
-            .into_iter()
-            .skip(from)
-            .map(|ranked| ranked.row)
-            .collect()
+    /// Puts the rows after the first `from`, best first, on the page.
+    pub fn fill(self, page: &mut Rows, from: usize) {
+        let best = self.best.into_sorted_vec().into_iter().skip(from);
+        for ranked in best {
+            if !page.push(ranked.row) {
+                return;
+            }
+        }
     }
 }
 

@@ -233,6 +233,7 @@ pub fn search(kind: Kind) -> Search {
         filter: Vec::new(),
         fields: kind.fields().to_vec(),
         size: 1000,
+        max_bytes: usize::MAX,
         from: 0,
         sort_by: Vec::new(),
         descending: false,
