@@ -55,6 +55,10 @@ pub const PROXY_HEADER_SECONDS: u64 = 5;
 pub const PROXY_HEADERS_MAX_WAITING: usize = 1000;
 /// Milliseconds between two notes of a token's use.
 pub const TOKEN_USE_NOTED_MS: u64 = 60_000;
+/// Milliseconds that the opening of the store has to come to an end when the daemon is asked to stop meanwhile.
+pub const OPENING_GRACE_MS: u64 = 700;
+/// Connections at a time that are turned away with time to take their last line, while the store is being opened.
+pub const PARTING_MAX_CONNECTIONS: usize = 256;
 /// Milliseconds that connections have to take their last line when the store has failed: the process ends within a second.
 pub const FAILURE_GRACE_MS: u64 = 500;
 /// Milliseconds that a connection which is closed has to take what waits for it.

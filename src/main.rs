@@ -8,10 +8,12 @@ use chatd::server::{Ending, Server, StartError};
 use chatd::tls::Tls;
 use clap::{Parser, Subcommand};
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::ExitCode;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 /// sled makes a new node for each key that it takes, and the C library's allocator is slow at that.
 #[global_allocator]
@@ -142,18 +144,30 @@ fn workers() -> usize {
 }
 
 async fn run(config: &Config) -> ExitCode {
-    let signals = [
-        SignalKind::terminate(),
-        SignalKind::interrupt(),
-        SignalKind::hangup(),
-    ];
-    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hang_up)) = signals.map(signal).into() else {
+    let stop = CancellationToken::new();
+    let Ok(mut signals) = Signals::hear() else {
         return fail(EXIT_STORAGE, "signals cannot be heard");
     };
-    let server = match Server::start(config, Clock::system()).await {
+    let starting = Server::start(config, Clock::system(), &stop);
+    let mut starting = pin!(starting);
+    let started = loop {
+        tokio::select! {
+            started = &mut starting => break started,
+            heard = signals.next() => match heard {
+                Heard::Stop => stop.cancel(),
+                // What is read at a start is new anyway.
+                Heard::Reload => {}
+            }
+        }
+    };
+    let server = match started {
         Ok(server) => server,
         Err(StartError::Listen(text)) => return fail(EXIT_CONFIG, text),
         Err(StartError::Store(error)) => return fail(EXIT_STORAGE, error),
+        Err(StartError::Stopped) => {
+            tracing::info!("stopped");
+            return ExitCode::SUCCESS;
+        }
     };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), data_dir = %config.data_dir.display(), "started");
     say(format_args!(
@@ -187,11 +201,10 @@ async fn run(config: &Config) -> ExitCode {
     let reloader = server.reloader();
     let ending = server
         .run(async {
-            loop {
-                tokio::select! {
-                    _ = terminate.recv() => break,
-                    _ = interrupt.recv() => break,
-                    _ = hang_up.recv() => reloader.reload(),
+            while !stop.is_cancelled() {
+                match signals.next().await {
+                    Heard::Stop => stop.cancel(),
+                    Heard::Reload => reloader.reload(),
                 }
             }
             tracing::info!("stopping");
@@ -203,6 +216,37 @@ async fn run(config: &Config) -> ExitCode {
             ExitCode::SUCCESS
         }
         Ending::Failed => fail(EXIT_STORAGE, "it has failed; the log says why"),
+    }
+}
+
+/// The signals that the daemon listens to.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+/// What a signal asks for.
+enum Heard {
+    Stop,
+    Reload,
+}
+
+impl Signals {
+    fn hear() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Heard {
+        tokio::select! {
+            _ = self.terminate.recv() => Heard::Stop,
+            _ = self.interrupt.recv() => Heard::Stop,
+            _ = self.hang_up.recv() => Heard::Reload,
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use super::descriptors::Spare;
 use super::hang_ups::HangUps;
 use super::proxy::{HeaderError, read_header};
 use crate::config::{Address, Allowed, Listen, Proxies};
-use crate::limits::{CLOSE_GRACE_MS, PROXY_HEADER_SECONDS};
+use crate::limits::{CLOSE_GRACE_MS, PARTING_MAX_CONNECTIONS, PROXY_HEADER_SECONDS};
 use crate::registry::{Access, Refused, Remote, Ticket};
 use crate::session::{self, Shared};
 use crate::tls::Tls;
@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 /// How long a peer may be silent to keepalive probes and unacknowledged data (protocol.md, 1).
@@ -109,6 +110,24 @@ impl Listener {
             proxies: listen.proxies.clone(),
             socket,
         })
+    }
+
+    /// Accepts connections and tells each why it is closed, until this is dropped.
+    pub async fn refuse_all(&self, reason: CloseReason) {
+        let parting = Arc::new(Semaphore::new(PARTING_MAX_CONNECTIONS));
+        loop {
+            let Ok((mut stream, _)) = self.socket.accept().await else {
+                tokio::time::sleep(ACCEPT_REST).await;
+                continue;
+            };
+            self.refuse(&stream, reason);
+            if let Ok(place) = Arc::clone(&parting).try_acquire_owned() {
+                tokio::spawn(async move {
+                    stream.part().await;
+                    drop(place);
+                });
+            }
+        }
     }
 
     /// Accepts connections until the daemon stops, and serves each in a task of its own.
@@ -205,14 +224,7 @@ impl Listener {
         counter.add_from(format_args!("{proxy}: {why}"));
         self.refuse(stream, CloseReason::NoProxyHeader);
         if self.tls.is_none() {
-            let grace = Duration::from_millis(CLOSE_GRACE_MS);
-            let parting = async {
-                match stream {
-                    Stream::Tcp(stream) => session::part(stream).await,
-                    Stream::Unix(stream) => session::part(stream).await,
-                }
-            };
-            let _ = tokio::time::timeout(grace, parting).await;
+            stream.part().await;
         }
         None
     }
@@ -331,6 +343,17 @@ impl AsFd for Stream {
 }
 
 impl Stream {
+    /// Ends it so that what was said last arrives, also where the peer has sent something meanwhile.
+    async fn part(&mut self) {
+        let parting = async {
+            match self {
+                Self::Tcp(stream) => session::part(stream).await,
+                Self::Unix(stream) => session::part(stream).await,
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_millis(CLOSE_GRACE_MS), parting).await;
+    }
+
     fn peer_is(&self, allowed: &Allowed) -> bool {
         match self {
             Self::Tcp(_) => false,

@@ -9,7 +9,7 @@ use crate::auth::Hasher;
 use crate::config::{Address, Config};
 use crate::counters::Counters;
 use crate::hub::Hub;
-use crate::limits::{FAILURE_GRACE_MS, Limits, SHUTDOWN_GRACE_SECONDS};
+use crate::limits::{FAILURE_GRACE_MS, Limits, OPENING_GRACE_MS, SHUTDOWN_GRACE_SECONDS};
 use crate::model::{Clock, Event};
 use crate::registry::{Access, Registry};
 use crate::session::Shared;
@@ -41,6 +41,8 @@ pub enum StartError {
     Listen(String),
     /// The store does not open.
     Store(OpenError),
+    /// It was to stop before it had started.
+    Stopped,
 }
 
 /// How a server ended.
@@ -75,8 +77,13 @@ impl Reloader {
 }
 
 impl Server {
-    /// Binds the listeners, then opens the store.
-    pub async fn start(config: &Config, clock: Clock) -> Result<Self, StartError> {
+    /// Binds the listeners, then opens the store, which may take long: until it is open, whoever connects is told so.
+    /// When `stop` is cancelled meanwhile, that ends soon, and the next start goes on from there.
+    pub async fn start(
+        config: &Config,
+        clock: Clock,
+        stop: &CancellationToken,
+    ) -> Result<Self, StartError> {
         let limits = Limits {
             max_connections: descriptors::connections(config.limits.max_connections),
             ..config.limits.clone()
@@ -86,15 +93,7 @@ impl Server {
             let bound = Listener::bind(listen).await;
             listeners.push(bound.map_err(StartError::Listen)?);
         }
-        let data_dir = config.data_dir.clone();
-        let open = move |settings, on_commit| store::open_embedded(&data_dir, settings, on_commit);
-        let config = config.clone();
-        let opened = tokio::task::spawn_blocking(move || share(&config, limits, clock, open)).await;
-        let shared = opened
-            .map_err(|error| {
-                StartError::Store(OpenError(format!("opening the store failed: {error}")))
-            })?
-            .map_err(StartError::Store)?;
+        let shared = open(config, limits, clock, &listeners, stop).await?;
         let hang_ups = HangUps::new()
             .map_err(|error| StartError::Listen(format!("cannot watch connections: {error}")))?;
         Ok(Self {
@@ -209,6 +208,52 @@ async fn drain(tasks: &[TaskTracker; 2], grace: Duration) {
             "some connections did not take their answers in time"
         );
     }
+}
+
+/// Opens the store, and turns everybody away meanwhile.
+async fn open(
+    config: &Config,
+    limits: Limits,
+    clock: Clock,
+    listeners: &[Listener],
+    stop: &CancellationToken,
+) -> Result<Arc<Shared>, StartError> {
+    let (data_dir, stopping) = (config.data_dir.clone(), stop.clone());
+    let open =
+        move |settings, on_commit| store::open_embedded(&data_dir, settings, on_commit, &stopping);
+    let config = config.clone();
+    let opening = tokio::task::spawn_blocking(move || share(&config, limits, clock, open));
+    let refusing = listeners
+        .iter()
+        .map(|listener| Box::pin(listener.refuse_all(CloseReason::Opening)));
+    let mut refusing: Vec<_> = refusing.collect();
+    let refusing = poll_fn(|context| {
+        for listener in &mut refusing {
+            let _ = listener.as_mut().poll(context);
+        }
+        Poll::<()>::Pending
+    });
+    let too_late = async {
+        stop.cancelled().await;
+        // What is not over by then ends with the process: as after a crash, what was built is kept.
+        tokio::time::sleep(Duration::from_millis(OPENING_GRACE_MS)).await;
+    };
+    let opened = tokio::select! {
+        biased;
+        opened = opening => opened,
+        () = too_late => return Err(StartError::Stopped),
+        () = refusing => return Err(StartError::Stopped),
+    };
+    let opened =
+        opened.unwrap_or_else(|error| Err(OpenError(format!("opening the store failed: {error}"))));
+    opened.map_err(|error| {
+        if stop.is_cancelled() {
+            tracing::info!(%error, "stopped before the store was open");
+            StartError::Stopped
+        } else {
+            StartError::Store(error)
+        }
+    })
 }
 
 /// What all connections share, over the store that `open` opens: the daemon's own, or one in memory to try the protocol on.

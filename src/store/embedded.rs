@@ -27,6 +27,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// The directory of the journal.
 const JOURNAL: &str = "journal";
@@ -47,9 +48,15 @@ const SEGMENT_BYTES: (usize, usize) = (2 * 1024 * 1024, 8 * 1024 * 1024);
 /// Changes that a replay applies at once.
 const REPLAY_BATCH_CHANGES: usize = 2000;
 
-/// Opens the store in a directory, which is made if it is missing.
-pub fn open(data_dir: &Path, settings: Settings, on_commit: OnCommit) -> Result<Store, OpenError> {
-    let backend = Embedded::open(data_dir, &settings)?;
+/// Opens the store in a directory, which is made if it is missing. Cancelled meanwhile, it is an error: what was built
+/// of the state is kept, and the next start goes on from there.
+pub fn open(
+    data_dir: &Path,
+    settings: Settings,
+    on_commit: OnCommit,
+    stop: &CancellationToken,
+) -> Result<Store, OpenError> {
+    let backend = Embedded::open(data_dir, &settings, stop)?;
     Store::start(Box::new(backend), settings, on_commit)
 }
 
@@ -67,7 +74,11 @@ struct Embedded {
 }
 
 impl Embedded {
-    fn open(data_dir: &Path, settings: &Settings) -> Result<Self, OpenError> {
+    fn open(
+        data_dir: &Path,
+        settings: &Settings,
+        stop: &CancellationToken,
+    ) -> Result<Self, OpenError> {
         let at = |what: &str, path: &Path| {
             let text = format!("{what} {}", path.display());
             move |error: io::Error| OpenError(format!("{text}: {error}"))
@@ -81,7 +92,7 @@ impl Embedded {
             .clamp(SEGMENT_BYTES.0, SEGMENT_BYTES.1);
         let room = Room::open(Arc::clone(&directory), segment_bytes);
         let epoch = IdMaker::default().next(settings.clock.now_ms());
-        let (database, reader) = build(&directory, segment_bytes, epoch)?;
+        let (database, reader) = build(&directory, segment_bytes, epoch, stop)?;
         let reader = Arc::new(reader);
         let failure = Failure::default();
         let watch = Watch::new(&directory, reader.directory(), LOCK_FILE).map(Arc::new);
@@ -241,6 +252,8 @@ enum Unbuilt {
     Journal(Damage),
     /// The state cannot be written.
     State(sled::Error),
+    /// It was to stop.
+    Stopped,
 }
 
 /// Opens the state and the journal, and brings the one up to the other. A state that was put aside is removed once the
@@ -249,6 +262,7 @@ fn build(
     directory: &Directory,
     segment_bytes: usize,
     epoch: Id,
+    stop: &CancellationToken,
 ) -> Result<(sled::Db, JournalReader), OpenError> {
     let journal_dir = directory.join(JOURNAL);
     let journal = || {
@@ -268,7 +282,7 @@ fn build(
     let full = |error: &sled::Error| matches!(error, sled::Error::Io(error) if is_full(error));
     let unwritable =
         |error: sled::Error| OpenError(format!("the state cannot be written: {error}"));
-    let (database, reader) = match replay(&database, journal()?, applied, epoch) {
+    let (database, reader) = match replay(&database, journal()?, applied, epoch, stop) {
         Ok(reader) => (database, reader),
         Err(Unbuilt::State(error)) if old.is_some() && full(&error) => {
             drop(database);
@@ -279,9 +293,15 @@ fn build(
             );
             state_dir::put_aside(directory, "the disk is full")?;
             state_dir::remove_old(directory)?;
-            return build(directory, segment_bytes, epoch);
+            return build(directory, segment_bytes, epoch, stop);
         }
         Err(Unbuilt::State(error)) => return Err(unwritable(error)),
+        // Dropped, sled writes what it has; so the next start goes on from there.
+        Err(Unbuilt::Stopped) => {
+            return Err(OpenError(
+                "the state is not built yet; the next start goes on from there".to_owned(),
+            ));
+        }
         Err(Unbuilt::Journal(damage)) => return Err(damaged(damage)),
     };
     let end = reader.end();
@@ -315,21 +335,25 @@ fn replay(
     journal: Directory,
     applied: u64,
     epoch: Id,
+    stop: &CancellationToken,
 ) -> Result<JournalReader, Unbuilt> {
     let began = Instant::now();
     let mut told = began;
     let mut count: u64 = 0;
     let mut pending = Vec::new();
-    let mut unwritten = None;
+    let mut unbuilt = None;
     let read = JournalReader::open(journal, applied + 1, epoch, |record: Record| {
         count += 1;
         pending.extend(record.changes);
         if pending.len() >= REPLAY_BATCH_CHANGES {
             // In one batch the last change of a key counts.
-            if let Err(error) = apply(database, &std::mem::take(&mut pending)) {
-                let damage = Damage(error.to_string());
-                unwritten = Some(error);
-                return Err(damage);
+            let applied = apply(database, &std::mem::take(&mut pending));
+            unbuilt = match applied {
+                Err(error) => Some(Unbuilt::State(error)),
+                Ok(()) => stop.is_cancelled().then_some(Unbuilt::Stopped),
+            };
+            if unbuilt.is_some() {
+                return Err(Damage("it is read no further".to_owned()));
             }
             if told.elapsed().as_secs() >= 5 {
                 told = Instant::now();
@@ -342,8 +366,8 @@ fn replay(
         }
         Ok(())
     });
-    let reader = match (read, unwritten) {
-        (Err(_), Some(error)) => return Err(Unbuilt::State(error)),
+    let reader = match (read, unbuilt) {
+        (Err(_), Some(unbuilt)) => return Err(unbuilt),
         (Err(damage), None) => return Err(Unbuilt::Journal(damage)),
         (Ok(reader), _) => reader,
     };

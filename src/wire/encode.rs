@@ -189,6 +189,8 @@ pub enum CloseReason {
     NoProxyHeader,
     /// This socket is for others.
     Forbidden,
+    /// The store is not open yet.
+    Opening,
     /// The storage failed, and the daemon ends: what was asked last may have been done or not.
     Unavailable,
 }
@@ -207,7 +209,7 @@ impl CloseReason {
             Self::Http => "http",
             Self::Protocol | Self::NoProxyHeader => "protocol",
             Self::Forbidden => "forbidden",
-            Self::Unavailable => "unavailable",
+            Self::Opening | Self::Unavailable => "unavailable",
         }
     }
 
@@ -229,6 +231,9 @@ impl CloseReason {
                 "chatd.toml names you under trusted_proxies, and a connection of yours begins with a PROXY header"
             }
             Self::Forbidden => "this socket is not for your user",
+            Self::Opening => {
+                "chatd has just started and opens its store; connect again in a moment"
+            }
             Self::Unavailable => {
                 "the storage failed and chatd starts again; what was not answered may have been done or not: connect again in a moment, and repeat messages with the same nonce"
             }

@@ -1,5 +1,6 @@
 //! A log that cannot be written fails nothing.
 
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -8,6 +9,8 @@ use serde_json::json;
 use crate::harness::machine::{run, skipped};
 use crate::harness::{Client, Daemon, wait_until};
 use crate::ledger::all;
+
+const PING: &[u8] = b"{\"class\":\"chat\",\"subclass\":\"session\",\"cmd\":\"ping\"}\n";
 
 /// Does what is logged, over and over, and what must be done all the same.
 fn work(mut client: Client) {
@@ -64,10 +67,15 @@ fn a_closed_standard_output_fails_nothing() {
         let mut daemon = start(redirection, &data);
         wait_until("the daemon to answer", || {
             assert_eq!(daemon.try_wait().unwrap(), None, "{redirection}: it ended");
-            std::os::unix::net::UnixStream::connect(&socket).is_ok()
+            if UnixStream::connect(&socket).is_err() {
+                return false;
+            }
+            let mut client = Client::connect(&address);
+            client.send_bytes_or_end(PING);
+            // Until the store is open, the line says that the connection is closed.
+            let line = client.read_line_or_end();
+            line.is_some_and(|line| line.contains(r#""result":"ok""#))
         });
-        let mut client = Client::connect(&address);
-        client.ok("session", "ping", json!({}));
         daemon.kill().unwrap();
         daemon.wait().unwrap();
     }

@@ -25,6 +25,7 @@ mod listeners;
 mod logging;
 mod memory;
 mod model;
+mod opening;
 mod power;
 mod proxies;
 mod random;

@@ -16,6 +16,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
 
 /// Enough that a stop right after the deletion's answer finds most of them still there.
 const MESSAGES: usize = 20_000;
@@ -31,7 +32,8 @@ fn settings() -> Settings {
 }
 
 fn embedded(directory: &Path) -> Store {
-    open_embedded(directory, settings(), Box::new(|_| {})).unwrap()
+    let stop = CancellationToken::new();
+    open_embedded(directory, settings(), Box::new(|_| {}), &stop).unwrap()
 }
 
 async fn apply(store: &Store, changes: impl IntoIterator<Item = Change>) -> Vec<Outcome> {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
+use tokio_util::sync::CancellationToken;
 
 use chatd::config::{Config, Overrides};
 use chatd::model::Clock;
@@ -45,7 +46,9 @@ impl Clocked {
         let serving = thread::spawn(move || {
             let runtime = tokio::runtime::Runtime::new().expect("a runtime");
             runtime.block_on(async {
-                let server = Server::start(&config, time).await.expect("a server");
+                let never = CancellationToken::new();
+                let server = Server::start(&config, time, &never).await;
+                let server = server.expect("a server");
                 let _ = started.send(());
                 let _ = server
                     .run(async {

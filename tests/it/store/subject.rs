@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 use chatd::error::{Code, Error};
 use chatd::model::{
@@ -63,7 +64,10 @@ impl Subject {
             clock: clock.clone(),
         };
         let store = match &directory {
-            Some(directory) => open_embedded(directory.path(), settings, on_commit),
+            Some(directory) => {
+                let stop = CancellationToken::new();
+                open_embedded(directory.path(), settings, on_commit, &stop)
+            }
             None => open_memory(settings, on_commit),
         };
         let runtime = tokio::runtime::Builder::new_current_thread();
