@@ -1,14 +1,15 @@
-//! Answers, events and the server's own notices as lines, their end included.
+//! Answers, events and the server's own notices as lines, their end included, and with no other line end in them.
 
 use crate::error::Error;
 use crate::model::{EventType, Id, Seq, Subclass, UserId};
+use crate::wire::separators::escape_separators;
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 /// The answer to a request: `result`, `data`, `tid`, in this order (protocol.md, 2).
 ///
-/// `data` is JSON already; `tid` is echoed as it was written.
+/// `data` is JSON already; `tid` is echoed as it was written, but for what would cut the line.
 #[must_use]
 pub fn reply_line(answer: &Result<Bytes, Error>, tid: Option<&[u8]>) -> Bytes {
     let refusal;
@@ -24,7 +25,7 @@ pub fn reply_line(answer: &Result<Bytes, Error>, tid: Option<&[u8]>) -> Bytes {
         None => (b"", b""),
     };
     // A vector without room to spare becomes shared bytes as it is.
-    Bytes::from([start, data, before_tid, tid, b"}\n"].concat())
+    escape_separators([start, data, before_tid, tid, b"}\n"].concat().into())
 }
 
 /// The `data` of an answer, as JSON; a failure inside is logged.
@@ -38,6 +39,12 @@ pub fn data(value: &impl Serialize) -> Result<Bytes, Error> {
 fn json(value: &impl Serialize) -> Vec<u8> {
     // Every type that is sent serialises: strings for keys, and no failing Serialize of our own.
     serde_json::to_vec(value).unwrap_or_else(|_| b"{}".to_vec())
+}
+
+fn json_line(value: &impl Serialize) -> Bytes {
+    let mut line = json(value);
+    line.push(b'\n');
+    escape_separators(line.into())
 }
 
 /// The body of a stored event.
@@ -76,9 +83,7 @@ struct EventLine<'a, Body> {
 
 impl<Body: Serialize> EventLine<'_, Body> {
     fn encode(&self) -> Bytes {
-        let mut line = json(self);
-        line.push(b'\n');
-        line.into()
+        json_line(self)
     }
 }
 
@@ -269,12 +274,10 @@ pub fn closed_line(reason: CloseReason) -> Bytes {
                 | CloseReason::Forbidden
         ),
     };
-    let mut line = json(&Closed {
+    json_line(&Closed {
         class: "chat",
         subclass: Subclass::Session,
         r#type: "closed",
         body,
-    });
-    line.push(b'\n');
-    line.into()
+    })
 }

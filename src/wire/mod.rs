@@ -9,6 +9,7 @@ mod line;
 mod mend;
 mod number;
 mod outbox;
+mod separators;
 mod sound;
 mod stored;
 
@@ -21,4 +22,5 @@ pub use line::{LineDecoder, LineError, looks_like_http, looks_like_proxy};
 pub use mend::{Habit, Mended, mend};
 pub use number::whole_number;
 pub use outbox::{Batch, Offered, Outbox, ReplySlot};
+pub use separators::escape_separators;
 pub use stored::{StoredText, stored_text, without_text};

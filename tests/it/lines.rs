@@ -348,3 +348,80 @@ fn a_connection_that_ends_inside_an_answer_harms_nobody() {
         goes_on(&mut client);
     }
 }
+
+/// Node's readline and Python's splitlines cut a line at these characters.
+#[test]
+fn a_line_is_one_line_for_readers_that_know_more_line_ends() {
+    const ENDS: &str = "a\u{85}b\u{2028}c\u{2029}d";
+    let daemon = Daemon::start();
+    let mut client = daemon.client();
+    let ann = client.create_user("ann@example.org");
+    let lunch = client.create_conversation("lunch", &[&ann]);
+    client.subscribe(json!({}));
+    let mut events = Vec::new();
+    // The client of the tests refuses a line that has one of them.
+    let requests = [
+        ("session", "ping", json!({ ENDS: [ENDS] })),
+        (
+            "message",
+            "create",
+            json!({"conversation_id": lunch, "user_id": ann, "message": ENDS}),
+        ),
+        (
+            "conversation",
+            "update",
+            json!({"conversation_id": lunch, "description": ENDS}),
+        ),
+        (
+            "event",
+            "send",
+            json!({"type": "typing", "obj_id": lunch, "body": {ENDS: ENDS}}),
+        ),
+        ("user", "get", json!({"user_id": ENDS})),
+        ("user", "get", json!({ ENDS: 1 })),
+        (
+            "message",
+            "search",
+            json!({"filter": {"message": {"match": "b c"}}, "fields": "_all"}),
+        ),
+        ("conversation", "get", json!({"conversation_id": lunch})),
+        ("server", ENDS, json!({})),
+    ];
+    for (subclass, cmd, data) in requests {
+        let request =
+            json!({"class": "chat", "subclass": subclass, "cmd": cmd, "data": data, "tid": ENDS});
+        client.send(&request);
+        let answer = loop {
+            let value = client.next_value();
+            if value.get("result").is_some() {
+                break value;
+            }
+            events.push(value);
+        };
+        assert_eq!(answer["tid"], ENDS, "{answer}");
+        match (subclass, cmd) {
+            ("session", _) => assert_eq!(answer["data"], data),
+            ("message", "search") => assert_eq!(answer["data"]["data"][0]["message"], ENDS),
+            ("conversation", "get") => assert_eq!(answer["data"]["description"], ENDS),
+            _ => {}
+        }
+    }
+    let event = |kind: &str| {
+        let mut events = events.iter();
+        events.find(|event| event["type"] == kind).unwrap().clone()
+    };
+    let message = event("created_message");
+    assert_eq!(message["body"]["message"], ENDS);
+    assert_eq!(event("typing")["body"], json!({ ENDS: ENDS }));
+    refused(&mut client, "{\"class\":\"chat\" \u{2028}}", "bad_json", "");
+    refused(
+        &mut client,
+        &format!("{{\"tid\":{{\"{ENDS}\":1}}}}"),
+        "invalid_field",
+        "tid",
+    );
+    // The stored event once more.
+    let mut client = daemon.client();
+    client.subscribe(json!({"since": 2, "type": "created_message"}));
+    assert_eq!(client.next_event(), message);
+}

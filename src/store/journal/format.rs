@@ -3,6 +3,7 @@
 use crate::model::{Audience, Event, EventType, Id, Seq, Subclass, UserId};
 use crate::store::state::Blob;
 use crate::store::txn::Round;
+use crate::wire::escape_separators;
 use bytes::{Buf, BufMut, Bytes};
 
 /// How a segment begins.
@@ -172,7 +173,8 @@ pub fn decode_record(payload: &Bytes) -> Result<Record, FormatError> {
             added: take_users(&mut rest)?,
             removed: take_users(&mut rest)?,
         };
-        let line = take_bytes(&mut rest)?.ok_or(FormatError)?;
+        // Journals of earlier versions hold separators as they were given.
+        let line = escape_separators(take_bytes(&mut rest)?.ok_or(FormatError)?);
         events.push(Event {
             seq: at.first_seq + number,
             subclass,
@@ -220,4 +222,34 @@ fn take_users(rest: &mut Bytes) -> Result<Vec<UserId>, FormatError> {
         return Err(FormatError);
     }
     Ok((0..count).map(|_| UserId(Id(rest.get_u64_le()))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::rows::Head;
+
+    #[test]
+    fn an_event_of_an_older_journal_is_one_line_for_every_reader() {
+        let line = "{\"body\":{\"message\":\"a\u{85}b\u{2028}c\u{2029}d\"}}\n";
+        let event = Event {
+            seq: 1,
+            subclass: Subclass::Conversation,
+            kind: EventType::CreatedMessage,
+            object: Id(8),
+            audience: Audience::default(),
+            line: Bytes::from(line),
+        };
+        let round = Round {
+            head: Head::default(),
+            changes: Vec::new(),
+            events: vec![event],
+        };
+        let mut buffer = Vec::new();
+        encode_record(&round, &mut buffer);
+        let payload = Bytes::from(buffer).slice(FRAME_BYTES..);
+        let record = decode_record(&payload).unwrap();
+        let expected = "{\"body\":{\"message\":\"a\\u0085b\\u2028c\\u2029d\"}}\n";
+        assert_eq!(record.events[0].line, expected);
+    }
 }

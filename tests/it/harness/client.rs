@@ -182,7 +182,13 @@ impl Client {
             Some(b'\n'),
             "the connection ended inside a line"
         );
-        Some(String::from_utf8(line).expect("a line in UTF-8"))
+        let line = String::from_utf8(line).expect("a line in UTF-8");
+        // Many line readers end a line at these, too.
+        assert!(
+            !line.contains(['\u{85}', '\u{2028}', '\u{2029}']),
+            "{line:?}"
+        );
+        Some(line)
     }
 
     /// The next line, or `None` at the end of a connection that may be cut anywhere, as by kill -9.

@@ -113,7 +113,9 @@ pub const WORDS: &[&str] = &[
     "a",
 ];
 
-const SEPARATORS: &[&str] = &[" ", ", ", "  ", " — ", "! ", "\n", "\t\"", "，"];
+const SEPARATORS: &[&str] = &[
+    " ", ", ", "  ", " — ", "! ", "\n", "\t\"", "，", "\u{85}", "\u{2028}", "\u{2029}",
+];
 
 pub fn operation(rng: &mut StdRng, model: &Model) -> Operation {
     let (mut subclass, mut cmd) = COMMANDS
