@@ -126,10 +126,12 @@ fn pieces(text: &str) -> Vec<Piece> {
             (_, '*') => pieces.push(Piece::Star),
             (_, '"') => pieces.push(Piece::Quote),
             (_, '\'' | '’') => {
-                let is_letter = |c: Option<char>| c.is_some_and(char::is_alphabetic);
-                let before = matches!(pieces.last(), Some(Piece::Letter(c)) if c.is_alphabetic() || is_mark(*c));
-                let after = rest.chars().next();
-                let between = before && is_letter(after) && !after.is_some_and(is_spaceless);
+                let before = pieces.last().and_then(|piece| match piece {
+                    Piece::Letter(c) if c.is_alphabetic() || is_mark(*c) => Some(is_spaceless(*c)),
+                    _ => None,
+                });
+                let after = rest.chars().next().filter(|c| c.is_alphabetic());
+                let between = before.is_some() && before == after.map(is_spaceless);
                 pieces.push(if between {
                     Piece::Letter('\'')
                 } else {

@@ -1,0 +1,16 @@
+//! Any text is a configuration or is refused in one line that says what is wrong.
+#![no_main]
+
+use chatd::config::{Config, Overrides};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    match Config::parse(text, Overrides::default()) {
+        Ok(config) => assert!(!config.listen.is_empty()),
+        Err(error) => assert!(
+            !error.0.is_empty() && !error.0.contains('\n'),
+            "the refusal {:?}",
+            error.0
+        ),
+    }
+});
