@@ -97,6 +97,16 @@ pub const VERDICTS_MAX: usize = 65_536;
 pub const WRITE_MAX_BYTES: usize = 256 * 1024;
 /// Bytes in one journal segment, after which the next one is begun.
 pub const SEGMENT_MAX_BYTES: u64 = 64 * 1024 * 1024;
+/// Bytes of a journal segment between two entries of its index: what is read to find a record, and decoded at once.
+pub const INDEX_EVERY_BYTES: u64 = 1024 * 1024;
+/// Bytes of the newest events that are kept in memory, for all who are a little behind.
+pub const RECENT_EVENTS_MAX_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes of older events that are kept in memory after they were read, for others who read there.
+pub const READ_EVENTS_MAX_BYTES: usize = 4 * 1024 * 1024;
+/// Files with what was cut off the journal's end at a start; older ones are removed.
+pub const CUTS_MAX_FILES: usize = 16;
+/// Bytes a second that are read to check the sums of sealed segments in the background.
+pub const AUDIT_BYTES_PER_SECOND: u64 = 64 * 1024 * 1024;
 /// Bytes in one journal record: a length above this is damage, not a record.
 pub const RECORD_MAX_BYTES: usize = 256 * 1024 * 1024;
 /// Milliseconds for which a query that was overtaken by a round is asked again.

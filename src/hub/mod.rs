@@ -9,11 +9,12 @@ mod subscriptions;
 
 pub use subscriptions::{ANY, Subscription, Subscriptions};
 
-use crate::model::{Audience, Event, Id, Seq, Sight, Subclass, UserId};
+use crate::model::{Audience, Event, Events, Id, Seq, Sight, Subclass, UserId};
 use crate::wire::{Outbox, gap_line, position_line};
 use bytes::Bytes;
 use routes::{Matter, Routes};
 use rustc_hash::FxHashMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -304,8 +305,8 @@ impl Hub {
     }
 
     /// Gives a connection that is behind, and waits for event `next`, stored events from there on, without a hole.
-    /// `oldest` is the oldest one that is stored. `unnamed` are those that this user may see although their audience does
-    /// not name it.
+    /// `oldest` is the oldest one that is stored; `events` begin with the later one of the two. `unnamed` are those that this
+    /// user may see although their audience does not name it.
     ///
     /// Events that were not given out here yet are left for the next time: who may see them is not known before.
     pub fn catch_up(
@@ -313,7 +314,7 @@ impl Hub {
         connection: ConnectionId,
         next: Seq,
         oldest: Seq,
-        events: &[Event],
+        events: Option<&Events>,
         (user, unnamed): (Option<UserId>, &[Seq]),
         now_ms: u64,
     ) {
@@ -334,14 +335,22 @@ impl Hub {
             subscriber.outbox.push(gap_line(next, oldest - 1, now_ms));
         }
         let mut reached = oldest.max(next) - 1;
-        for event in events.iter().take_while(|event| event.seq <= *newest) {
-            reached = event.seq;
-            let matter = Matter::of(event);
-            let may_see = routes.show(&matter, subscriber.viewer)
-                || subscriber.viewer == user && unnamed.contains(&event.seq);
-            if subscriber.wants(event) && may_see {
-                subscriber.outbox.push(event.line.clone());
+        if let Some(events) = events {
+            // Those that it gets one behind the other are handed over together.
+            let mut begin = 0;
+            let mut end = 0;
+            for event in events.iter().take_while(|event| event.seq <= *newest) {
+                reached = event.seq;
+                let matter = Matter::of(event);
+                let may_see = routes.show(&matter, subscriber.viewer)
+                    || subscriber.viewer == user && unnamed.contains(&event.seq);
+                if !may_see || !subscriber.wants(event) {
+                    subscriber.push_lines(events, begin..end);
+                    begin = end + 1;
+                }
+                end += 1;
             }
+            subscriber.push_lines(events, begin..end);
         }
         if subscriber.outbox.caught_up_to(reached) {
             subscriber.tell_position(reached, now_ms);
@@ -367,6 +376,12 @@ impl Subscriber {
     fn wants(&self, event: &Event) -> bool {
         self.subscriptions
             .match_event(event.subclass, event.kind, event.object)
+    }
+
+    fn push_lines(&self, events: &Events, some: Range<usize>) {
+        if !some.is_empty() {
+            self.outbox.push(events.lines(some));
+        }
     }
 
     /// Sends its position, if it asked for positions and does not know this one.

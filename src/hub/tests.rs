@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::EventType;
+use crate::model::{EventType, Events};
 use crate::wire::Batch;
 
 fn subscription(subclass: &str, kind: &str, object: &str) -> Subscription {
@@ -225,7 +225,7 @@ async fn stored_events_are_sifted_by_what_may_be_seen_now() {
         // Stored, and not given out yet: whether it may be seen is not known.
         event(4, 9),
     ];
-    hub.catch_up(1, 1, 1, &stored, (None, &[]), 0);
+    hub.catch_up(1, 1, 1, Some(&Events::new(&stored)), (None, &[]), 0);
     assert_eq!(written(&outbox).await, "2 3 ");
     assert!(outbox.is_live());
     hub.publish(&stored[3..], 0);
@@ -243,9 +243,9 @@ async fn a_page_of_events_that_was_read_for_the_stream_before_is_dropped() {
     hub.subscribe(1, &outbox, resume(0), 0);
     let stored = [event(1, 9), event(2, 9), event(3, 9)];
     hub.leave(1);
-    hub.catch_up(1, 1, 1, &stored, (None, &[]), 0);
+    hub.catch_up(1, 1, 1, Some(&Events::new(&stored)), (None, &[]), 0);
     hub.subscribe(1, &outbox, resume(2), 0);
-    hub.catch_up(1, 1, 1, &stored, (None, &[]), 0);
-    hub.catch_up(1, 3, 1, &stored[2..], (None, &[]), 0);
+    hub.catch_up(1, 1, 1, Some(&Events::new(&stored)), (None, &[]), 0);
+    hub.catch_up(1, 3, 1, Some(&Events::new(&stored[2..])), (None, &[]), 0);
     assert_eq!(written(&outbox).await, "3 ");
 }

@@ -5,6 +5,7 @@
 
 mod clock;
 mod event;
+mod events;
 mod id;
 mod object;
 mod search;
@@ -14,6 +15,7 @@ mod value;
 
 pub use clock::Clock;
 pub use event::{Audience, Event, EventType, Seq, Sight, Subclass};
+pub use events::Events;
 pub use id::{ConversationId, Id, IdMaker, IdText, MessageId, TokenId, UserId};
 pub use object::{
     Conversation, Field, FieldKind, FieldValue, Kind, Message, Object, Projection, Role, User,

@@ -362,6 +362,10 @@ impl Session {
                     .detail("seq", head.seq)
                     .detail("epoch", epoch));
             }
+            if since < head.seq {
+                // What cannot be read is refused before anything is subscribed.
+                store.events_after(since, None).await?;
+            }
             begin = Begin::After(since);
         }
         let viewer = self.user();

@@ -4,8 +4,7 @@ use super::Shared;
 use crate::hub::ConnectionId;
 use crate::limits::WRITE_MAX_BYTES;
 use crate::model::Seq;
-use crate::store::Cursor;
-use crate::wire::{Batch, CloseReason, Outbox};
+use crate::wire::{Batch, CloseReason, Outbox, closed_line};
 use bytes::{Buf, Bytes};
 use std::future::poll_fn;
 use std::io;
@@ -22,7 +21,6 @@ pub async fn write(
     output: &mut (impl AsyncWrite + Unpin),
 ) -> io::Result<()> {
     let stalled = Duration::from_secs(shared.limits.stalled_seconds);
-    let mut cursor = Cursor::default();
     loop {
         match outbox.next_batch(WRITE_MAX_BYTES).await {
             Batch::Write(bytes) => {
@@ -35,7 +33,7 @@ pub async fn write(
                 }
                 outbox.wrote(length);
             }
-            Batch::CatchUp(next) => cursor = catch_up(shared, id, next, cursor).await?,
+            Batch::CatchUp(next) => catch_up(shared, id, outbox, next).await,
             Batch::Close | Batch::Drained => return Ok(()),
         }
     }
@@ -75,27 +73,21 @@ async fn unless_stalled<T>(work: impl Future<Output = T>, stalled: Duration) -> 
     .await
 }
 
-/// Hands the next stored events of a stream that is behind to the hub, which knows which of them it may see.
-async fn catch_up(
-    shared: &Shared,
-    id: ConnectionId,
-    next: Seq,
-    cursor: Cursor,
-) -> io::Result<Cursor> {
+/// Hands the next stored events of a stream that is behind to the hub, which knows which of them it may see. Where they
+/// cannot be read, the connection is closed, for a stream has no holes.
+async fn catch_up(shared: &Shared, id: ConnectionId, outbox: &Outbox, next: Seq) {
     let viewer = shared.hub.viewer(id);
-    let page = shared
-        .store
-        .events_after(next - 1, cursor, viewer)
-        .await
-        .map_err(io::Error::other)?;
+    let page = match shared.store.events_after(next - 1, viewer).await {
+        Ok(page) => page,
+        Err(error) => {
+            tracing::info!(connection = id, %error, "stored events cannot be sent; the connection is closed");
+            return outbox.close_with(closed_line(CloseReason::EventsUnreadable));
+        }
+    };
+    let events = page.events.as_ref();
+    let unnamed = (viewer, &*page.unnamed);
     let now_ms = shared.clock.now_ms();
-    shared.hub.catch_up(
-        id,
-        next,
-        page.oldest,
-        &page.events,
-        (viewer, &page.unnamed),
-        now_ms,
-    );
-    Ok(page.cursor)
+    shared
+        .hub
+        .catch_up(id, next, page.oldest, events, unnamed, now_ms);
 }

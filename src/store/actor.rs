@@ -8,16 +8,15 @@ mod rounds;
 
 use crate::error::{Code, Error};
 use crate::limits::{CATCH_UP_MAX_BYTES, MAILBOX_MAX_OPERATIONS};
-use crate::model::{Clock, Event, Id, Seq, UserId};
+use crate::model::{Clock, Events, Id, Seq, UserId};
 use crate::store::failure::Failure;
-use crate::store::journal::Place;
 use crate::store::operation::{Answer, Ended, Operation, Principal, Query};
 use crate::store::present::Present;
 use crate::store::rows::Head;
 use crate::store::rules::Deletions;
 use crate::store::state::State;
 use crate::store::txn::Round;
-use crate::store::{Cursor, Done, EventPage, LogHead, OnCommit, OpenError};
+use crate::store::{Done, EventPage, LogHead, OnCommit, OpenError};
 use crate::store::{answer, moment, present};
 use rounds::Actor;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -50,15 +49,14 @@ pub trait Backend: Send + Sync + 'static {
     fn failure(&self) -> &Failure;
 
     /// The oldest event not older than `since_ms`; one above the newest if there is none.
-    fn oldest(&self, since_ms: u64) -> Result<Seq, Error>;
+    fn oldest(&self, since_ms: u64) -> Seq;
 
-    /// Committed events after `after`, up to about `max_bytes`.
-    fn events_after(
-        &self,
-        after: Seq,
-        hint: Option<Place>,
-        max_bytes: usize,
-    ) -> Result<(Vec<Event>, Option<Place>), Error>;
+    /// Committed events from `seq` on, as many as stand together; none if there are none yet.
+    fn events_from(&self, seq: Seq) -> Result<Option<Events>, Error>;
+
+    /// What [`Backend::oldest`] and [`Backend::events_from`] give, where memory alone can tell: the events from `seq` on,
+    /// or from the oldest one where that is newer. Neither waits nor reads.
+    fn at_hand(&self, since_ms: u64, seq: Seq) -> Option<(Seq, Events)>;
 }
 
 /// What a store needs to know of the configuration.
@@ -190,7 +188,7 @@ impl Store {
     /// The newest and the oldest event.
     pub async fn log_head(&self) -> Result<LogHead, Error> {
         self.blocking(&self.reads, |shared| {
-            let oldest = shared.oldest()?;
+            let oldest = shared.backend.oldest(shared.kept_since());
             let seq = shared.head().seq;
             Ok(LogHead {
                 seq,
@@ -201,28 +199,37 @@ impl Store {
         .await
     }
 
-    /// Events after `after`, as many as one read takes.
+    /// Events after `after`, as many as one read takes. Where they cannot be read: [`Code::Unavailable`].
     /// Tells for which of them `viewer` is in the audience without being named there.
     pub async fn events_after(
         &self,
         after: Seq,
-        cursor: Cursor,
         viewer: Option<UserId>,
     ) -> Result<EventPage, Error> {
+        let shared = &self.shared;
+        if let Some((oldest, events)) = shared.backend.at_hand(shared.kept_since(), after + 1) {
+            let events = events.up_to_bytes(CATCH_UP_MAX_BYTES);
+            if let Some(events) = shared.present.known(&events, viewer) {
+                return Ok(EventPage {
+                    oldest,
+                    events: Some(events),
+                    unnamed: Vec::new(),
+                });
+            }
+        }
         self.blocking(&self.event_reads, move |shared| {
-            let oldest = shared.oldest()?;
-            let from = after.max(oldest.saturating_sub(1));
-            let (mut events, place) =
-                shared
-                    .backend
-                    .events_after(from, cursor.0, CATCH_UP_MAX_BYTES)?;
-            let unnamed = shared.show_present(&mut events, viewer)?;
-            Ok(EventPage {
+            let oldest = shared.backend.oldest(shared.kept_since());
+            let mut page = EventPage {
                 oldest,
-                events,
-                unnamed,
-                cursor: Cursor(place),
-            })
+                events: None,
+                unnamed: Vec::new(),
+            };
+            if let Some(events) = shared.backend.events_from(oldest.max(after + 1))? {
+                let events = events.up_to_bytes(CATCH_UP_MAX_BYTES);
+                page.unnamed = shared.unnamed(&events, viewer)?;
+                page.events = Some(shared.show_present(&events)?);
+            }
+            Ok(page)
         })
         .await
     }
@@ -283,28 +290,27 @@ impl Shared {
         *self.head.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Brings stored events up to the present, and gives those that `viewer` may see although their audience does not
-    /// name it.
-    fn show_present(
-        &self,
-        events: &mut [Event],
-        viewer: Option<UserId>,
-    ) -> Result<Vec<Seq>, Error> {
+    fn show_present(&self, events: &Events) -> Result<Events, Error> {
+        let mut shown = Err(Error::internal());
+        self.backend.read(&mut |state| {
+            shown = self.present.show(state, events);
+        });
+        shown
+    }
+
+    /// Those that `viewer` may see although their audience does not name it.
+    fn unnamed(&self, events: &Events, viewer: Option<UserId>) -> Result<Vec<Seq>, Error> {
         let mut unnamed = Err(Error::internal());
         self.backend.read(&mut |state| {
-            let shown = self.present.show(state, events);
-            unnamed = shown.and_then(|()| present::unnamed(state, events, viewer));
+            unnamed = present::unnamed(state, events, viewer);
         });
         unnamed
     }
 
-    fn oldest(&self) -> Result<Seq, Error> {
-        self.backend.oldest(
-            self.settings
-                .clock
-                .now_ms()
-                .saturating_sub(self.settings.keep_ms),
-        )
+    /// From which time on events are kept, in milliseconds.
+    fn kept_since(&self) -> u64 {
+        let now_ms = self.settings.clock.now_ms();
+        now_ms.saturating_sub(self.settings.keep_ms)
     }
 
     fn answer(&self, by: Principal, query: &Query, deadline: Instant) -> Result<Answer, Error> {

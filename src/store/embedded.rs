@@ -7,19 +7,25 @@
 //! | `state/` | sled; built again from the journal whenever it cannot be trusted |
 //! | `state.old/` | the state before, until a new one is built |
 //! | `running` | there while the state may hold writes that are not on the disk: which boot and mount they were made in |
-//! | `stopped` | there after a clean stop: the state's files as they were left |
+//! | `state.aside-TIME` | a state that had records which a person has given up |
+//! | `stopped` | there after a clean stop: where the journal ended, and the state's files as they were left |
 //! | `reserve` | room that is given back when the disk is full, so that chatd can still start |
 
 use crate::error::Error;
-use crate::model::{Event, Id, IdMaker, Seq};
+use crate::limits::SEGMENT_MAX_BYTES;
+use crate::model::{Events, Id, IdMaker, Seq};
 use crate::store::actor::{Backend, CommitError};
 use crate::store::data_dir::{Directory, LOCK_FILE, Lock, is_full};
 use crate::store::failure::Failure;
-use crate::store::journal::{AppendError, Damage, JournalReader, JournalWriter, Place, Record};
+use crate::store::journal::{
+    AppendError, CheckedJournal, Damage, JournalReader, JournalWriter, Record, begin_audit,
+};
 use crate::store::modes;
+use crate::store::recent::Recent;
 use crate::store::room::{RESERVE_FILE, Room};
 use crate::store::state::State;
 use crate::store::state_dir::{self, Built, OLD_STATE, RUNNING, STATE, STOPPED, apply};
+use crate::store::told::Told;
 use crate::store::txn::Round;
 use crate::store::watch::Watch;
 use crate::store::{OnCommit, OpenError, Settings, Store};
@@ -66,6 +72,10 @@ struct Embedded {
     database: Option<sled::Db>,
     reader: Arc<JournalReader>,
     writer: Mutex<JournalWriter>,
+    /// The newest events.
+    recent: Recent,
+    /// Damage that the log was told of lately.
+    told: Told,
     failure: Failure,
     /// Looks after the paths as long as the store is open.
     _watch: Arc<Watch>,
@@ -92,19 +102,24 @@ impl Embedded {
             .clamp(SEGMENT_BYTES.0, SEGMENT_BYTES.1);
         let room = Room::open(Arc::clone(&directory), segment_bytes);
         let epoch = IdMaker::default().next(settings.clock.now_ms());
-        let (database, reader) = build(&directory, segment_bytes, epoch, stop)?;
-        let reader = Arc::new(reader);
-        let failure = Failure::default();
-        let watch = Watch::new(&directory, reader.directory(), LOCK_FILE).map(Arc::new);
-        let watch = watch.map_err(at("cannot look at", data_dir))?;
         let now_ms = settings.clock.now_ms();
-        let writer = JournalWriter::open(
-            Arc::clone(&reader),
-            Arc::clone(&watch),
-            failure.clone(),
-            now_ms,
-        )
-        .map_err(at("cannot write the journal in", &journal_dir))?;
+        // Nothing is changed until the journal is known to be whole.
+        let noted = state_dir::noted_end(&directory).map_err(at("cannot read", data_dir))?;
+        let opened = directory.make_in(JOURNAL);
+        let opened = opened.map_err(at("cannot open", &journal_dir))?;
+        let journal = CheckedJournal::check(opened, noted, epoch, SEGMENT_MAX_BYTES, stop)
+            .map_err(|damage| OpenError(damage.0))?;
+        if journal.given_up() {
+            state_dir::set_aside(&directory, now_ms)?;
+        }
+        let database = build(&directory, &journal, segment_bytes, stop)?;
+        let failure = Failure::default();
+        let watch = Watch::new(&directory, journal.directory(), LOCK_FILE).map(Arc::new);
+        let watch = watch.map_err(at("cannot look at", data_dir))?;
+        let (reader, writer) = journal
+            .open(Arc::clone(&watch), failure.clone(), now_ms)
+            .map_err(at("cannot write the journal in", &journal_dir))?;
+        begin_audit(&reader);
         let watching = watch.start(failure.clone());
         watching.map_err(at("no thread can be started to look after", data_dir))?;
         Ok(Self {
@@ -112,6 +127,8 @@ impl Embedded {
             database: Some(database),
             reader,
             writer: Mutex::new(writer),
+            recent: Recent::default(),
+            told: Told::default(),
             failure,
             _watch: watch,
             room,
@@ -151,7 +168,9 @@ impl Backend for Embedded {
             let why = format!("the state cannot be written: {error}");
             self.failure.declare(&why);
             CommitError::InDoubt
-        })
+        })?;
+        self.recent.add(&round.events);
+        Ok(())
     }
 
     fn read(&self, read: &mut dyn FnMut(&dyn State)) {
@@ -169,21 +188,20 @@ impl Backend for Embedded {
         &self.failure
     }
 
-    fn oldest(&self, since_ms: u64) -> Result<Seq, Error> {
-        self.reader
-            .oldest(since_ms)
-            .map_err(|damage| unreadable(&damage))
+    fn oldest(&self, since_ms: u64) -> Seq {
+        self.reader.oldest(since_ms)
     }
 
-    fn events_after(
-        &self,
-        after: Seq,
-        hint: Option<Place>,
-        max_bytes: usize,
-    ) -> Result<(Vec<Event>, Option<Place>), Error> {
-        self.reader
-            .events_after(after, hint, max_bytes)
-            .map_err(|damage| unreadable(&damage))
+    fn events_from(&self, seq: Seq) -> Result<Option<Events>, Error> {
+        self.reader.events_from(seq).map_err(|damage| {
+            self.told.tell(&damage.0);
+            Error::unavailable()
+        })
+    }
+
+    fn at_hand(&self, since_ms: u64, seq: Seq) -> Option<(Seq, Events)> {
+        let oldest = self.reader.known_oldest(since_ms)?;
+        Some((oldest, self.recent.starting_at(seq.max(oldest))?))
     }
 }
 
@@ -197,15 +215,10 @@ impl Drop for Embedded {
             return;
         }
         drop(database);
-        if let Err(error) = state_dir::note_stopped(&self.directory) {
+        if let Err(error) = state_dir::note_stopped(&self.directory, self.reader.end()) {
             tracing::warn!(%error, "the clean stop could not be noted; the state is checked at the next start");
         }
     }
-}
-
-fn unreadable(damage: &Damage) -> Error {
-    tracing::error!(error = damage.0, "stored events cannot be read");
-    Error::unavailable()
 }
 
 /// Opens the data directory. One without data is begun anew, and that is said, unless there must be some.
@@ -246,6 +259,9 @@ fn has_data(directory: &Directory) -> io::Result<bool> {
     Ok(false)
 }
 
+/// What is said where the daemon stops before the state is built.
+const UNBUILT: &str = "the state is not built yet; the next start goes on from there";
+
 /// Why the state could not be brought up to the journal.
 enum Unbuilt {
     /// The journal cannot be read.
@@ -256,19 +272,13 @@ enum Unbuilt {
     Stopped,
 }
 
-/// Opens the state and the journal, and brings the one up to the other. A state that was put aside is removed once the
-/// new one is built.
+/// Opens the state, and brings it up to the journal. A state that was put aside is removed once the new one is built.
 fn build(
     directory: &Directory,
+    journal: &CheckedJournal,
     segment_bytes: usize,
-    epoch: Id,
     stop: &CancellationToken,
-) -> Result<(sled::Db, JournalReader), OpenError> {
-    let journal_dir = directory.join(JOURNAL);
-    let journal = || {
-        let opened = directory.make_in(JOURNAL);
-        opened.map_err(|error| OpenError(format!("cannot open {}: {error}", journal_dir.display())))
-    };
+) -> Result<sled::Db, OpenError> {
     let Built { database, applied } = state_dir::open(directory, segment_bytes)?;
     let old = state_dir::old(directory)?;
     let damaged = |damage: Damage| match &old {
@@ -282,67 +292,55 @@ fn build(
     let full = |error: &sled::Error| matches!(error, sled::Error::Io(error) if is_full(error));
     let unwritable =
         |error: sled::Error| OpenError(format!("the state cannot be written: {error}"));
-    let (database, reader) = match replay(&database, journal()?, applied, epoch, stop) {
-        Ok(reader) => (database, reader),
+    // It may be damaged; but a record that it has was in the journal.
+    let applied_by_old = state_dir::applied_by_old(directory, segment_bytes)?;
+    let most = applied_by_old.map_or(applied, |by_old| by_old.max(applied));
+    journal.allows(most).map_err(damaged)?;
+    match replay(&database, journal, applied, stop) {
+        Ok(()) => {}
         Err(Unbuilt::State(error)) if old.is_some() && full(&error) => {
             drop(database);
             // The old state may go first, but only where the journal is known to be whole.
-            JournalReader::open(journal()?, 1, epoch, |_| Ok(())).map_err(damaged)?;
+            let go_on = |_| {
+                let stopped = stop.is_cancelled();
+                let stopped = stopped.then(|| Damage(UNBUILT.to_owned()));
+                stopped.map_or(Ok(()), Err)
+            };
+            journal.replay(1, go_on).map_err(damaged)?;
             tracing::warn!(
                 "the disk is full: the state before is removed, to make room for the new one"
             );
             state_dir::put_aside(directory, "the disk is full")?;
             state_dir::remove_old(directory)?;
-            return build(directory, segment_bytes, epoch, stop);
+            return build(directory, journal, segment_bytes, stop);
         }
         Err(Unbuilt::State(error)) => return Err(unwritable(error)),
         // Dropped, sled writes what it has; so the next start goes on from there.
         Err(Unbuilt::Stopped) => {
-            return Err(OpenError(
-                "the state is not built yet; the next start goes on from there".to_owned(),
-            ));
+            return Err(OpenError(UNBUILT.to_owned()));
         }
         Err(Unbuilt::Journal(damage)) => return Err(damaged(damage)),
-    };
-    let end = reader.end();
-    let state = match &old {
-        Some(old) => old.clone(),
-        None => directory.join(STATE),
-    };
-    let (journal_dir, state) = (journal_dir.display(), state.display());
-    if end.segment.is_none() && (applied > 0 || old.is_some()) {
-        return Err(OpenError(format!(
-            "{journal_dir} is empty, but there is a state that it has built: restore the journal, or move {state} away to begin anew"
-        )));
-    }
-    if end.next_record <= applied {
-        return Err(OpenError(format!(
-            "{journal_dir} ends before record {}, but {state} holds record {applied}: acknowledged changes are missing; \
-             restore the journal, or move {state} away to go on without them",
-            end.next_record
-        )));
     }
     if old.is_some() {
         database.flush().map_err(unwritable)?;
         state_dir::remove_old(directory)?;
     }
-    Ok((database, reader))
+    Ok(database)
 }
 
 /// Applies what the journal has beyond record `applied`.
 fn replay(
     database: &sled::Db,
-    journal: Directory,
+    journal: &CheckedJournal,
     applied: u64,
-    epoch: Id,
     stop: &CancellationToken,
-) -> Result<JournalReader, Unbuilt> {
+) -> Result<(), Unbuilt> {
     let began = Instant::now();
     let mut told = began;
     let mut count: u64 = 0;
     let mut pending = Vec::new();
     let mut unbuilt = None;
-    let read = JournalReader::open(journal, applied + 1, epoch, |record: Record| {
+    let read = journal.replay(applied + 1, |record: Record| {
         count += 1;
         pending.extend(record.changes);
         if pending.len() >= REPLAY_BATCH_CHANGES {
@@ -366,11 +364,11 @@ fn replay(
         }
         Ok(())
     });
-    let reader = match (read, unbuilt) {
+    match (read, unbuilt) {
         (Err(_), Some(unbuilt)) => return Err(unbuilt),
         (Err(damage), None) => return Err(Unbuilt::Journal(damage)),
-        (Ok(reader), _) => reader,
-    };
+        (Ok(()), _) => {}
+    }
     apply(database, &pending).map_err(Unbuilt::State)?;
     if count > 0 {
         let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -380,5 +378,5 @@ fn replay(
             "brought the state up to the journal"
         );
     }
-    Ok(reader)
+    Ok(())
 }

@@ -1,15 +1,17 @@
 //! A store that keeps everything in memory: the model that tests compare the embedded one with.
 
 use crate::error::Error;
-use crate::model::{Clock, Event, Id, IdMaker, Seq};
+use crate::model::{Clock, Event, Events, Id, IdMaker, Seq};
 use crate::store::actor::{Backend, CommitError};
 use crate::store::failure::Failure;
-use crate::store::journal::Place;
 use crate::store::state::{Blob, State};
 use crate::store::txn::Round;
 use crate::store::{OnCommit, OpenError, Settings, Store};
 use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock};
+
+/// Events that are read at once.
+const EVENTS_AT_ONCE: usize = 1000;
 
 /// Opens an empty store in memory.
 pub fn open(settings: Settings, on_commit: OnCommit) -> Result<Store, OpenError> {
@@ -78,30 +80,20 @@ impl Backend for Memory {
         &self.failure
     }
 
-    fn oldest(&self, since_ms: u64) -> Result<Seq, Error> {
+    fn oldest(&self, since_ms: u64) -> Seq {
         let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(kept.events.partition_point(|(time, _)| *time < since_ms) as Seq + 1)
+        kept.events.partition_point(|(time, _)| *time < since_ms) as Seq + 1
     }
 
-    fn events_after(
-        &self,
-        after: Seq,
-        _: Option<Place>,
-        max_bytes: usize,
-    ) -> Result<(Vec<Event>, Option<Place>), Error> {
+    fn events_from(&self, seq: Seq) -> Result<Option<Events>, Error> {
         let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
-        let start = usize::try_from(after).unwrap_or(usize::MAX);
-        let mut bytes = 0;
-        let events = kept
-            .events
-            .iter()
-            .skip(start)
-            .map(|(_, event)| event)
-            .take_while(|event| {
-                let fits = bytes < max_bytes;
-                bytes += event.line.len();
-                fits
-            });
-        Ok((events.cloned().collect(), None))
+        let skip = usize::try_from(seq.saturating_sub(1)).unwrap_or(usize::MAX);
+        let events = kept.events.iter().skip(skip).map(|(_, event)| event);
+        let events: Vec<Event> = events.take(EVENTS_AT_ONCE).cloned().collect();
+        Ok((!events.is_empty()).then(|| Events::new(&events)))
+    }
+
+    fn at_hand(&self, _: u64, _: Seq) -> Option<(Seq, Events)> {
+        None
     }
 }

@@ -19,6 +19,7 @@ mod modes;
 mod moment;
 mod operation;
 mod present;
+mod recent;
 mod remains;
 mod room;
 mod rows;
@@ -28,6 +29,7 @@ mod state;
 mod state_dir;
 #[cfg(test)]
 mod steps;
+mod told;
 mod txn;
 mod watch;
 
@@ -42,7 +44,7 @@ pub use operation::{
 pub use rules::not_logged_in;
 
 use crate::error::Error;
-use crate::model::{Event, Id, Seq};
+use crate::model::{Event, Events, Id, Seq};
 use std::fmt;
 
 /// Why a store does not open.
@@ -79,14 +81,8 @@ pub struct LogHead {
 pub struct EventPage {
     /// The oldest event that is kept: older ones are gone.
     pub oldest: Seq,
-    /// Events, in order, without a hole, and without the texts that were taken back since.
-    pub events: Vec<Event>,
+    /// Events, in order, without a hole, and without the texts that were taken back since; none if there are none yet.
+    pub events: Option<Events>,
     /// Those of them that whoever asks may see although their audience does not name it.
     pub unnamed: Vec<Seq>,
-    /// What to pass on to the next read.
-    pub cursor: Cursor,
 }
-
-/// Where a reader of the event log is: nothing it must understand.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Cursor(Option<journal::Place>);

@@ -6,7 +6,7 @@
 
 use crate::error::Error;
 use crate::limits::{AUDIENCE_MAX_USERS, VERDICTS_MAX};
-use crate::model::{ConversationId, Event, EventType, Id, Seq, Subclass, UserId};
+use crate::model::{ConversationId, Event, EventType, Events, Id, Seq, Subclass, UserId};
 use crate::store::rows::{self, MessageRow};
 use crate::store::state::State;
 use crate::store::{keys, rules};
@@ -45,42 +45,44 @@ impl Present {
         }
     }
 
-    /// Takes the texts that do not stand any more out of stored events. The state is read for those only of which nothing
-    /// is known.
-    pub fn show(&self, state: &dyn State, events: &mut [Event]) -> Result<(), Error> {
-        let (as_of, unknown) = {
+    /// Stored events without the texts that do not stand any more. The state is read for those only of which nothing is
+    /// known.
+    pub fn show(&self, state: &dyn State, events: &Events) -> Result<Events, Error> {
+        let (as_of, mut stand) = {
             let known = self.lock();
-            let mut unknown = Vec::new();
-            for event in events.iter_mut() {
-                match known.stands(event) {
-                    Some(true) => {}
-                    Some(false) => event.line = without_text(&event.line),
-                    None => unknown.push(event),
-                }
-            }
-            (known.taken_back, unknown)
+            (known.taken_back, known.verdicts_of(events))
         };
-        if unknown.is_empty() {
-            return Ok(());
-        }
         let mut exists = FxHashMap::default();
-        let mut found = Vec::with_capacity(unknown.len());
-        for event in unknown {
-            let stands = stands(state, &mut exists, event)?;
-            found.push((event.seq, stands));
-            if !stands {
-                event.line = without_text(&event.line);
+        let mut found = Vec::new();
+        for (event, stands) in events.iter().zip(&mut stand) {
+            if stands.is_none() {
+                let verdict = reads_as_stored(state, &mut exists, event)?;
+                found.push((event.seq, verdict));
+                *stands = Some(verdict);
             }
         }
-        let mut known = self.lock();
-        // What was taken back meanwhile may have been read before or after.
-        if known.taken_back == as_of {
-            if known.verdicts.len() + found.len() > VERDICTS_MAX {
-                known.verdicts.clear();
+        if !found.is_empty() {
+            let mut known = self.lock();
+            // What was taken back meanwhile may have been read before or after.
+            if known.taken_back == as_of {
+                if known.verdicts.len() + found.len() > VERDICTS_MAX {
+                    known.verdicts.clear();
+                }
+                known.verdicts.extend(found);
             }
-            known.verdicts.extend(found);
         }
-        Ok(())
+        Ok(shown(events, &stand))
+    }
+
+    /// What [`Present::show`] gives, where everything is known already and [`unnamed`] gives none for `viewer`.
+    #[must_use]
+    pub fn known(&self, events: &Events, viewer: Option<UserId>) -> Option<Events> {
+        if viewer.is_some() && events.iter().any(may_be_unnamed) {
+            return None;
+        }
+        let stand = self.lock().verdicts_of(events);
+        let all = stand.iter().all(Option::is_some);
+        all.then(|| shown(events, &stand))
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -88,7 +90,26 @@ impl Present {
     }
 }
 
+/// Events without the texts that do not stand. Where all do they are shared as they are.
+fn shown(events: &Events, stand: &[Option<bool>]) -> Events {
+    if stand.iter().all(|&stands| stands == Some(true)) {
+        return events.clone();
+    }
+    let shown = events.iter().zip(stand).map(|(event, &stands)| {
+        let mut event = event.clone();
+        if stands != Some(true) {
+            event.line = without_text(&event.line);
+        }
+        event
+    });
+    Events::new(&shown.collect::<Vec<_>>())
+}
+
 impl Known {
+    fn verdicts_of(&self, events: &[Event]) -> Vec<Option<bool>> {
+        events.iter().map(|event| self.stands(event)).collect()
+    }
+
     /// Whether an event may be shown as it is, as far as that is known.
     fn stands(&self, event: &Event) -> Option<bool> {
         if !carries_text(event) || event.seq > self.taken_back {
@@ -117,7 +138,7 @@ fn takes_back(event: &Event) -> bool {
 }
 
 /// Whether the text of an event is that of its message now. `exists` remembers which conversations do.
-fn stands(
+fn reads_as_stored(
     state: &dyn State,
     exists: &mut FxHashMap<Id, bool>,
     event: &Event,
@@ -154,14 +175,19 @@ pub fn unnamed(
         return Ok(found);
     };
     for event in events {
-        if (event.subclass, event.kind) == (Subclass::Conversation, EventType::Deleted)
-            && event.audience.removed.len() >= AUDIENCE_MAX_USERS
+        if may_be_unnamed(event)
             && rules::was_in_deleted(state, ConversationId(event.object), viewer)?
         {
             found.push(event.seq);
         }
     }
     Ok(found)
+}
+
+/// Whether an event concerns users whom its audience does not name.
+fn may_be_unnamed(event: &Event) -> bool {
+    (event.subclass, event.kind) == (Subclass::Conversation, EventType::Deleted)
+        && event.audience.removed.len() >= AUDIENCE_MAX_USERS
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! where the journal turns out to be damaged.
 
 use crate::store::data_dir::{Directory, Residence};
+use crate::store::journal::End;
 use crate::store::rows::{self, FORMAT_VERSION, Head};
 use crate::store::{OpenError, keys};
 use std::fmt::Write;
@@ -18,8 +19,10 @@ pub const STATE: &str = "state";
 pub const OLD_STATE: &str = "state.old";
 /// There while the state may hold writes that are not on the disk: which boot and mount they were made in.
 pub const RUNNING: &str = "running";
-/// There after a clean stop: the state's files as they were left.
+/// There after a clean stop: where the journal ended, and the state's files as they were left.
 pub const STOPPED: &str = "stopped";
+/// How its first line begins.
+const STOPPED_END: &str = "journal ";
 /// Bytes of sled's cache.
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// Milliseconds between sled's own flushes: they only shorten the replay after a crash.
@@ -57,12 +60,12 @@ pub fn open(data_dir: &Directory, segment_bytes: usize) -> Result<Built, OpenErr
             data_dir.path().display()
         ))
     })?;
-    match open_sled(data_dir, segment_bytes) {
+    match open_sled(data_dir, STATE, segment_bytes) {
         Ok(built) => Ok(built),
         Err(Refused::Other(why)) => Err(failed(why)),
         Err(Refused::Damaged(why)) => {
             put_aside(data_dir, &why)?;
-            open_sled(data_dir, segment_bytes).map_err(|refused| match refused {
+            open_sled(data_dir, STATE, segment_bytes).map_err(|refused| match refused {
                 Refused::Damaged(why) | Refused::Other(why) => failed(why),
             })
         }
@@ -78,6 +81,40 @@ pub fn old(data_dir: &Directory) -> Result<Option<PathBuf>, OpenError> {
             data_dir.path().display()
         ))),
     }
+}
+
+/// The last record that the state before holds, if there is one that can be opened.
+pub fn applied_by_old(
+    data_dir: &Directory,
+    segment_bytes: usize,
+) -> Result<Option<u64>, OpenError> {
+    if old(data_dir)?.is_none() {
+        return Ok(None);
+    }
+    let opened = open_sled(data_dir, OLD_STATE, segment_bytes);
+    Ok(opened.ok().map(|built| built.applied))
+}
+
+/// Keeps the state under another name: it has records that a person has given up.
+pub fn set_aside(data_dir: &Directory, now_ms: u64) -> Result<(), OpenError> {
+    for name in [OLD_STATE, STATE] {
+        let path = data_dir.join(name);
+        let kept = format!("{name}.aside-{now_ms}");
+        match data_dir.rename(name, &kept) {
+            Ok(()) => {
+                tracing::warn!(
+                    path = %path.display(), kept,
+                    "records were given up: the state is kept under another name, and built again from the journal"
+                );
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                let path = path.display();
+                return Err(OpenError(format!("cannot rename {path}: {error}")));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Removes the state before: the new one is built, or there is no room for both and the journal is known to be whole.
@@ -112,12 +149,22 @@ fn removed(data_dir: &Directory, name: &str) -> Result<(), OpenError> {
     })
 }
 
-/// Notes that the state's files were left as sled wrote them to the end; it must be closed.
-pub fn note_stopped(data_dir: &Directory) -> io::Result<()> {
+/// Notes where the journal ends, and that the state's files were left as sled wrote them to the end; it must be closed.
+pub fn note_stopped(data_dir: &Directory, end: End) -> io::Result<()> {
     let state = data_dir.open_in(STATE)?;
     state.sync_files()?;
-    data_dir.write_synced(STOPPED, &Files::of(&state)?.0)?;
+    let text = format!("{STOPPED_END}{end}\n{}", Files::of(&state)?.0);
+    data_dir.write_synced(STOPPED, &text)?;
     data_dir.remove(RUNNING)
+}
+
+/// Where the journal ended at the last stop, if it was a clean one.
+pub fn noted_end(data_dir: &Directory) -> io::Result<Option<End>> {
+    let stopped = said(data_dir, STOPPED)?.unwrap_or_default();
+    let first = stopped.lines().next();
+    Ok(first
+        .and_then(|line| line.strip_prefix(STOPPED_END))
+        .and_then(End::parse))
 }
 
 /// Lets the state be built anew at the next start.
@@ -154,6 +201,11 @@ fn distrust(data_dir: &Directory) -> io::Result<Option<String>> {
     }
     let why = if let Some(stopped) = said(data_dir, STOPPED)? {
         let files = Files::of(&data_dir.open_in(STATE)?)?;
+        let stopped = match stopped.split_once('\n') {
+            Some((end, files)) if end.starts_with(STOPPED_END) => files,
+            // An older chatd wrote it.
+            _ => &stopped,
+        };
         (files.0 != stopped).then_some("its files were changed since the last stop")
     } else {
         match said(data_dir, RUNNING)? {
@@ -166,9 +218,9 @@ fn distrust(data_dir: &Directory) -> io::Result<Option<String>> {
     Ok(why.map(str::to_owned))
 }
 
-fn open_sled(data_dir: &Directory, segment_bytes: usize) -> Result<Built, Refused> {
+fn open_sled(data_dir: &Directory, name: &str, segment_bytes: usize) -> Result<Built, Refused> {
     let other = |error: io::Error| Refused::Other(error.to_string());
-    let state = data_dir.make_in(STATE).map_err(other)?;
+    let state = data_dir.make_in(name).map_err(other)?;
     for name in state.names().map_err(other)? {
         // What a crash leaves of a snapshot would make sled report corruption.
         if name.to_string_lossy().ends_with(".generating") {
@@ -176,7 +228,7 @@ fn open_sled(data_dir: &Directory, segment_bytes: usize) -> Result<Built, Refuse
         }
     }
     let config = sled::Config::new()
-        .path(data_dir.join(STATE))
+        .path(data_dir.join(name))
         .cache_capacity(CACHE_BYTES)
         .segment_size(segment_bytes)
         .mode(sled::Mode::HighThroughput)

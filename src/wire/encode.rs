@@ -182,6 +182,8 @@ pub enum CloseReason {
     LoginTimeout,
     /// The client took no byte for too long.
     Stalled,
+    /// The stored events that come next cannot be read.
+    EventsUnreadable,
     /// There are as many connections as there may be.
     TooManyConnections,
     /// Requests came faster than they may before a login.
@@ -214,7 +216,7 @@ impl CloseReason {
             Self::Http => "http",
             Self::Protocol | Self::NoProxyHeader => "protocol",
             Self::Forbidden => "forbidden",
-            Self::Opening | Self::Unavailable => "unavailable",
+            Self::EventsUnreadable | Self::Opening | Self::Unavailable => "unavailable",
         }
     }
 
@@ -224,6 +226,9 @@ impl CloseReason {
             Self::SessionEnded => "this session was ended; log in again if you still may",
             Self::LoginTimeout => "nobody logged in on this connection in time",
             Self::Stalled => "nothing was read from this connection for too long",
+            Self::EventsUnreadable => {
+                "the stored events that come next cannot be read now; the log of chatd says why"
+            }
             Self::TooManyConnections => {
                 "chatd has as many connections as it takes; try again later"
             }

@@ -17,6 +17,7 @@ mod envelope;
 mod gone;
 mod habits;
 mod harness;
+mod journal;
 mod ledger;
 mod lifecycle;
 mod limits;

@@ -3,10 +3,10 @@
 use super::{Backend, CommitError, Settings, Store};
 use crate::error::{Code, Error};
 use crate::model::{
-    Clock, ConversationId, Event, Given, Id, Login, MessageText, Name, Nonce, PasswordHash, Seq,
+    Clock, ConversationId, Event, Events, Given, Id, Login, MessageText, Name, Nonce, PasswordHash,
+    Seq,
 };
 use crate::store::Failure;
-use crate::store::journal::Place;
 use crate::store::memory::Memory;
 use crate::store::operation::{Change, Ended, Operation, Outcome, Principal};
 use crate::store::state::{Blob, Scan, State};
@@ -211,17 +211,16 @@ impl Backend for Faulty {
         self.memory.failure()
     }
 
-    fn oldest(&self, since_ms: u64) -> Result<Seq, Error> {
+    fn oldest(&self, since_ms: u64) -> Seq {
         self.memory.oldest(since_ms)
     }
 
-    fn events_after(
-        &self,
-        after: Seq,
-        hint: Option<Place>,
-        max_bytes: usize,
-    ) -> Result<(Vec<Event>, Option<Place>), Error> {
-        self.memory.events_after(after, hint, max_bytes)
+    fn events_from(&self, seq: Seq) -> Result<Option<Events>, Error> {
+        self.memory.events_from(seq)
+    }
+
+    fn at_hand(&self, since_ms: u64, seq: Seq) -> Option<(Seq, Events)> {
+        self.memory.at_hand(since_ms, seq)
     }
 }
 

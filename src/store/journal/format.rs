@@ -43,6 +43,30 @@ pub struct RoundTime {
     pub time: u64,
 }
 
+/// Where the log goes on. Numbers are dense, so that a missing record is noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Next {
+    /// The number of the next record.
+    pub record: u64,
+    /// The number of the next event.
+    pub seq: Seq,
+}
+
+impl Next {
+    /// Where a log begins.
+    pub const FIRST: Self = Self { record: 1, seq: 1 };
+
+    /// Where the log goes on behind a record, if that record is the next one.
+    pub fn behind(self, at: &RoundTime) -> Option<Self> {
+        let follows = at.record == self.record && at.first_seq == self.seq;
+        let seq = self.seq.checked_add(u64::from(at.events))?;
+        follows.then_some(Self {
+            record: self.record + 1,
+            seq,
+        })
+    }
+}
+
 /// A record, read.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Record {
@@ -59,6 +83,19 @@ pub struct Record {
 pub struct FormatError;
 
 impl Header {
+    /// The first record and event that belong behind it.
+    pub fn begins(&self) -> Next {
+        Next {
+            record: self.first_record,
+            seq: self.first_seq,
+        }
+    }
+
+    /// The CRC-32C of a segment that has nothing else.
+    pub fn sum(&self) -> u32 {
+        crc32c::crc32c(&self.encode())
+    }
+
     /// The header's bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEADER_BYTES);
@@ -144,17 +181,35 @@ pub fn decode_prefix(mut bytes: &[u8]) -> Option<RoundTime> {
 
 /// Reads a payload whose check sum was right.
 pub fn decode_record(payload: &Bytes) -> Result<Record, FormatError> {
-    let at = decode_prefix(payload).ok_or(FormatError)?;
-    let mut rest = payload.slice(PREFIX_BYTES..);
-    let count = rest.try_get_u32_le().map_err(|_| FormatError)?;
     let mut changes = Vec::new();
-    for _ in 0..count {
-        let key = take_bytes(&mut rest)?.ok_or(FormatError)?;
-        let value = take_bytes(&mut rest)?;
+    let (at, events) = decode(payload, |key, value| {
         changes.push((
             Blob::from(key.as_ref()),
             value.map(|value| Blob::from(value.as_ref())),
         ));
+    })?;
+    Ok(Record {
+        at,
+        changes,
+        events,
+    })
+}
+
+/// Reads the events alone of a payload whose check sum was right.
+pub fn decode_events(payload: &Bytes) -> Result<Vec<Event>, FormatError> {
+    decode(payload, |_, _| {}).map(|(_, events)| events)
+}
+
+fn decode(
+    payload: &Bytes,
+    mut change: impl FnMut(Bytes, Option<Bytes>),
+) -> Result<(RoundTime, Vec<Event>), FormatError> {
+    let at = decode_prefix(payload).ok_or(FormatError)?;
+    let mut rest = payload.slice(PREFIX_BYTES..);
+    let count = rest.try_get_u32_le().map_err(|_| FormatError)?;
+    for _ in 0..count {
+        let key = take_bytes(&mut rest)?.ok_or(FormatError)?;
+        change(key, take_bytes(&mut rest)?);
     }
     let mut events = Vec::new();
     for number in 0..u64::from(at.events) {
@@ -184,11 +239,7 @@ pub fn decode_record(payload: &Bytes) -> Result<Record, FormatError> {
             line,
         });
     }
-    Ok(Record {
-        at,
-        changes,
-        events,
-    })
+    Ok((at, events))
 }
 
 fn length(bytes: usize) -> u32 {

@@ -1,20 +1,17 @@
-//! Reading the journal: checking and replaying it at start, and fetching stored events while it grows.
+//! Reading stored events while the journal grows. Every record that is read is checked: its length, its sum, and that it
+//! follows on the one before it.
 
-use super::format::{
-    FRAME_BYTES, HEADER_BYTES, Header, PREFIX_BYTES, Record, RoundTime, check_sum, decode_prefix,
-    decode_record,
-};
-use crate::limits::RECORD_MAX_BYTES;
-use crate::model::{Event, Id, Seq};
+use super::Damage;
+use super::end::End;
+use super::format::{HEADER_BYTES, Header, Next, decode_events};
+use super::manifest::{Manifest, Named};
+use super::pieces::{Piece, Pieces};
+use super::records::{Records, Skim, Step};
+use super::segment::{Index, Mark, Seal, Segment};
+use crate::limits::INDEX_EVERY_BYTES;
+use crate::model::{Events, Id, Seq};
 use crate::store::data_dir::Directory;
-use bytes::Bytes;
-use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-const ENDING: &str = "journal";
-const BUFFER_BYTES: usize = 256 * 1024;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The journal as it can be read: everything that is on stable storage, and no more.
 #[derive(Debug)]
@@ -22,153 +19,57 @@ pub struct JournalReader {
     directory: Directory,
     epoch: Id,
     state: Mutex<Extent>,
+    /// What was read lately.
+    pieces: Pieces,
 }
 
 /// How far the journal goes.
-#[derive(Clone, Debug, Default)]
-struct Extent {
-    segments: Vec<Header>,
-    /// Bytes of the last segment that are whole records.
-    length: u64,
-    next_record: u64,
-    seq: Seq,
-    /// Where the oldest event that is kept begins.
-    oldest: Option<Place>,
-}
-
-/// The end of the journal, for its writer.
-#[derive(Clone, Copy, Debug)]
-pub struct End {
-    /// The last segment, by its first record.
-    pub segment: Option<u64>,
-    /// Bytes of it that are whole records.
-    pub length: u64,
-    /// The number of the next record.
-    pub next_record: u64,
-}
-
-/// Where a record begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    segment: u64,
-    offset: u64,
-    first_seq: Seq,
-}
-
-/// A journal that cannot be trusted: what is wrong, and where.
 #[derive(Debug)]
-pub struct Damage(pub String);
-
-impl From<io::Error> for Damage {
-    fn from(error: io::Error) -> Self {
-        Self(format!("the journal cannot be read: {error}"))
-    }
+struct Extent {
+    segments: Vec<Arc<Segment>>,
+    end: End,
+    /// The oldest event that is kept, as it was last looked for.
+    oldest: Option<Oldest>,
 }
 
-/// The name of a segment's file.
-pub fn segment_name(first_record: u64) -> String {
-    format!("{first_record:020}.{ENDING}")
+/// The oldest event whose round is not older than a time.
+#[derive(Clone, Copy, Debug)]
+struct Oldest {
+    /// The time that was asked for.
+    since_ms: u64,
+    /// When the event's round was decided.
+    time: u64,
+    seq: Seq,
+}
+
+/// A segment as far as it can be read.
+struct Stretch {
+    segment: Arc<Segment>,
+    /// Where its whole records end.
+    bytes: u64,
+    /// What comes behind them.
+    behind: Next,
+    /// Whether another segment follows.
+    followed: bool,
 }
 
 impl JournalReader {
-    /// Opens the journal in a directory, or an empty one with a new epoch.
-    ///
-    /// Every record from `from_record` on is checked and handed to `replay`; the last segment is always checked whole.
-    /// What a crash left of a last record is cut off by the writer; a damaged record anywhere else is an error.
-    pub fn open(
+    pub(super) fn new(
         directory: Directory,
-        from_record: u64,
-        new_epoch: Id,
-        mut replay: impl FnMut(Record) -> Result<(), Damage>,
-    ) -> Result<Self, Damage> {
-        let segments = find_segments(&directory)?;
-        let mut extent = Extent {
-            next_record: 1,
-            ..Extent::default()
-        };
-        let epoch = segments.first().map_or(new_epoch, |header| header.epoch);
-        for (index, header) in segments.iter().enumerate() {
-            let last = index + 1 == segments.len();
-            let name = segment_name(header.first_record);
-            let path = directory.join(&name);
-            if header.epoch != epoch {
-                return Err(Damage(format!(
-                    "{} belongs to another journal",
-                    path.display()
-                )));
-            }
-            let next = segments.get(index + 1).map(|next| next.first_record);
-            if !last && next.is_some_and(|next| next <= from_record) {
-                continue;
-            }
-            let mut expected = header.first_record;
-            let mut records = Records::open(&directory, &name, HEADER_BYTES as u64, u64::MAX)?;
-            extent.seq = header.first_seq - 1;
-            loop {
-                match records.next_payload()? {
-                    Step::End => break,
-                    // What the state has applied was whole once: then it is damage, not the trace of a crash.
-                    Step::Broken
-                        if last
-                            && expected >= from_record
-                            && !records.anything_valid_behind(expected)? =>
-                    {
-                        tracing::warn!(
-                            path = %path.display(), offset = records.offset,
-                            "the last record of the journal is torn, as after a crash; it was never acknowledged and is cut off"
-                        );
-                        break;
-                    }
-                    Step::Broken => {
-                        return Err(Damage(format!(
-                            "{} is damaged at byte {}: record {expected} cannot be read, and it was whole once; \
-                             restore the file from a backup",
-                            path.display(),
-                            records.offset
-                        )));
-                    }
-                    Step::Payload(payload) => {
-                        let at = decode_prefix(&payload)
-                            .filter(|at| at.record == expected)
-                            .ok_or_else(|| {
-                                Damage(format!(
-                                    "{} is out of order at byte {}: record {expected} is missing",
-                                    path.display(),
-                                    records.offset
-                                ))
-                            })?;
-                        if expected >= from_record {
-                            let record = decode_record(&payload).map_err(|_| {
-                                Damage(format!(
-                                    "{}: record {expected} is of an unknown format",
-                                    path.display()
-                                ))
-                            })?;
-                            replay(record)?;
-                        }
-                        extent.seq = at.first_seq + u64::from(at.events) - 1;
-                        expected += 1;
-                        records.advance(payload.len());
-                    }
-                }
-            }
-            if let Some(next) = next
-                && next != expected
-            {
-                return Err(Damage(format!(
-                    "{} ends before record {next}: records are missing",
-                    path.display()
-                )));
-            }
-            extent.next_record = expected;
-            extent.length = records.offset;
-        }
-        extent.segments = segments;
-        Ok(Self {
+        epoch: Id,
+        segments: Vec<Arc<Segment>>,
+        end: End,
+    ) -> Self {
+        Self {
             directory,
             epoch,
-            state: Mutex::new(extent),
-        })
+            state: Mutex::new(Extent {
+                segments,
+                end,
+                oldest: None,
+            }),
+            pieces: Pieces::default(),
+        }
     }
 
     /// Where the journal is.
@@ -186,366 +87,243 @@ impl JournalReader {
     /// The end of the journal.
     #[must_use]
     pub fn end(&self) -> End {
+        self.lock().end
+    }
+
+    /// The segments that are written to no more.
+    pub(super) fn sealed(&self) -> Vec<(Arc<Segment>, Seal)> {
         let extent = self.lock();
-        End {
-            segment: extent.segments.last().map(|header| header.first_record),
-            length: extent.length,
-            next_record: extent.next_record,
+        let sealed = extent.segments.iter();
+        sealed
+            .filter_map(|segment| Some((Arc::clone(segment), segment.seal()?)))
+            .collect()
+    }
+
+    /// The manifest as it is, or with the last segment sealed and another one behind it.
+    pub(super) fn manifest(&self, seal: Option<Seal>, open: Option<Header>) -> Manifest {
+        let extent = self.lock();
+        let mut named: Vec<Named> = extent
+            .segments
+            .iter()
+            .map(|segment| Named {
+                epoch: segment.header.epoch,
+                begins: segment.header.begins(),
+                seal: segment.seal().or(seal),
+            })
+            .collect();
+        named.extend(open.map(|header| Named {
+            epoch: header.epoch,
+            begins: header.begins(),
+            seal: None,
+        }));
+        let open = named.pop();
+        Manifest {
+            sealed: named,
+            open,
         }
     }
 
-    pub(super) fn add_segment(&self, header: Header) {
+    pub(super) fn add_segment(&self, seal: Option<Seal>, header: Header) {
         let mut extent = self.lock();
-        extent.segments.push(header);
-        extent.length = HEADER_BYTES as u64;
+        if let (Some(last), Some(seal)) = (extent.segments.last(), seal) {
+            last.close(seal);
+        }
+        let segment = Segment::new(header, None, Some(Index::default()));
+        extent.segments.push(Arc::new(segment));
+        extent.end.segment = header.first_record;
+        extent.end.bytes = HEADER_BYTES as u64;
     }
 
-    pub(super) fn publish(&self, length: u64, next_record: u64, seq: Seq) {
+    pub(super) fn publish(&self, written: Mark, bytes: u64, next: Next) {
         let mut extent = self.lock();
-        extent.length = length;
-        extent.next_record = next_record;
-        extent.seq = seq;
+        if let Some(last) = extent.segments.last() {
+            last.note(written);
+        }
+        extent.end = End {
+            record: next.record - 1,
+            seq: next.seq - 1,
+            bytes,
+            ..extent.end
+        };
     }
 
     fn lock(&self) -> MutexGuard<'_, Extent> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The number of the oldest event whose round is not older than `since_ms`; one above the newest if there is none.
-    pub fn oldest(&self, since_ms: u64) -> Result<Seq, Damage> {
-        let extent = self.lock().clone();
-        let Some(first) = extent.segments.first() else {
-            return Ok(extent.seq + 1);
-        };
-        // The last segment begun before the bound may still hold records from after it.
-        let begun = extent
-            .segments
-            .partition_point(|header| header.time < since_ms)
-            .saturating_sub(1);
-        let header = extent.segments.get(begun).unwrap_or(first);
-        let mut place = Place {
-            segment: header.first_record,
-            offset: HEADER_BYTES as u64,
-            first_seq: header.first_seq,
-        };
-        if let Some(known) = extent.oldest
-            && known.segment >= place.segment
-        {
-            place = known;
-        }
-        let mut walk = Walk::at(&extent, place);
-        while let Some(mut records) = walk.open(&self.directory)? {
-            while let Some((at, payload_bytes)) = records.next_prefix()? {
-                if at.time >= since_ms {
-                    let found = Place {
-                        segment: walk.segment,
-                        offset: records.offset,
-                        first_seq: at.first_seq,
-                    };
-                    self.lock().oldest = Some(found);
-                    return Ok(at.first_seq);
-                }
-                records.skip(payload_bytes);
-            }
-            walk.next(records.offset);
-        }
-        self.lock().oldest = Some(walk.place(extent.seq + 1));
-        Ok(extent.seq + 1)
-    }
-
-    /// Stored events after `after`, up to about `max_bytes`, and the place to go on from.
-    ///
-    /// `hint` is the place that an earlier call gave; without it the record is looked for.
-    pub fn events_after(
-        &self,
-        after: Seq,
-        hint: Option<Place>,
-        max_bytes: usize,
-    ) -> Result<(Vec<Event>, Option<Place>), Damage> {
-        let extent = self.lock().clone();
-        let mut found = Vec::new();
-        if after >= extent.seq {
-            return Ok((found, hint));
-        }
-        let place = hint
-            .filter(|place| place.first_seq <= after + 1)
-            .or_else(|| {
-                let begun = extent
-                    .segments
-                    .partition_point(|header| header.first_seq <= after + 1)
-                    .saturating_sub(1);
-                let header = extent.segments.get(begun)?;
-                Some(Place {
-                    segment: header.first_record,
-                    offset: HEADER_BYTES as u64,
-                    first_seq: header.first_seq,
-                })
-            });
-        let Some(place) = place else {
-            return Ok((found, None));
-        };
-        let mut walk = Walk::at(&extent, place);
-        let mut bytes = 0;
-        while let Some(mut records) = walk.open(&self.directory)? {
-            while let Some((at, payload_bytes)) = records.next_prefix()? {
-                if at.first_seq + u64::from(at.events) <= after + 1 {
-                    records.skip(payload_bytes);
-                    continue;
-                }
-                if bytes >= max_bytes {
-                    let next = Place {
-                        segment: walk.segment,
-                        offset: records.offset,
-                        first_seq: at.first_seq,
-                    };
-                    return Ok((found, Some(next)));
-                }
-                let Step::Payload(payload) = records.read_payload()? else {
-                    return Err(Damage(format!(
-                        "{} is damaged at byte {}",
-                        records.path.display(),
-                        records.offset
-                    )));
-                };
-                let record = decode_record(&payload)
-                    .map_err(|_| Damage("a record is of an unknown format".into()))?;
-                records.advance(payload.len());
-                bytes += payload.len();
-                found.extend(
-                    record
-                        .events
-                        .into_iter()
-                        .filter(|event| event.seq > after && event.seq <= extent.seq),
-                );
-            }
-            walk.next(records.offset);
-        }
-        let next = found.last().map_or(after + 1, |event| event.seq + 1);
-        Ok((found, Some(walk.place(next))))
-    }
-}
-
-/// A walk over the segments from a place to the end.
-struct Walk<'a> {
-    extent: &'a Extent,
-    index: usize,
-    segment: u64,
-    offset: u64,
-    past_end: bool,
-}
-
-impl<'a> Walk<'a> {
-    fn at(extent: &'a Extent, place: Place) -> Self {
+    /// The last segment for which something holds that holds for all before it too; the first one if there is none.
+    fn stretch(&self, holds: impl Fn(&Segment) -> bool) -> Option<Stretch> {
+        let extent = self.lock();
         let index = extent
             .segments
-            .partition_point(|header| header.first_record < place.segment);
-        Self {
-            extent,
-            index,
-            segment: place.segment,
-            offset: place.offset,
-            past_end: false,
-        }
-    }
-
-    fn open(&self, directory: &Directory) -> Result<Option<Records>, Damage> {
-        if self.past_end || self.index >= self.extent.segments.len() {
-            return Ok(None);
-        }
-        let last = self.index + 1 == self.extent.segments.len();
-        let end = if last { self.extent.length } else { u64::MAX };
-        Ok(Some(Records::open(
-            directory,
-            &segment_name(self.segment),
-            self.offset,
-            end,
-        )?))
-    }
-
-    fn next(&mut self, offset: u64) {
-        if let Some(header) = self.extent.segments.get(self.index + 1) {
-            self.index += 1;
-            self.segment = header.first_record;
-            self.offset = HEADER_BYTES as u64;
-        } else {
-            self.offset = offset;
-            self.past_end = true;
-        }
-    }
-
-    fn place(&self, first_seq: Seq) -> Place {
-        Place {
-            segment: self.segment,
-            offset: self.offset,
-            first_seq,
-        }
-    }
-}
-
-enum Step {
-    Payload(Bytes),
-    /// The file ends where a record would begin.
-    End,
-    /// What stands here is no whole record.
-    Broken,
-}
-
-/// The records of one segment, one after the other.
-struct Records {
-    path: PathBuf,
-    file: BufReader<File>,
-    offset: u64,
-    end: u64,
-}
-
-impl Records {
-    fn open(directory: &Directory, name: &str, offset: u64, end: u64) -> Result<Self, Damage> {
-        let path = directory.join(name);
-        let file = directory
-            .open(name)
-            .map_err(|error| Damage(format!("{} cannot be read: {error}", path.display())))?;
-        let end = end.min(file.metadata()?.len());
-        let mut file = BufReader::with_capacity(BUFFER_BYTES, file);
-        file.seek(SeekFrom::Start(offset))?;
-        Ok(Self {
-            path,
-            file,
-            offset,
-            end,
+            .partition_point(|segment| holds(segment))
+            .saturating_sub(1);
+        let segment = extent.segments.get(index)?;
+        let sealed = segment.seal();
+        Some(Stretch {
+            segment: Arc::clone(segment),
+            bytes: sealed.map_or(extent.end.bytes, |seal| seal.bytes),
+            behind: sealed.map_or(extent.end.next(), |seal| seal.next),
+            followed: sealed.is_some(),
         })
     }
 
-    /// Reads the record at the current offset; the offset moves with [`Records::advance`].
-    fn next_payload(&mut self) -> Result<Step, Damage> {
-        if self.offset >= self.end {
-            return Ok(Step::End);
+    /// The number of the oldest event whose round is not older than `since_ms`; one above the newest if there is none.
+    ///
+    /// What cannot be read counts as kept: nobody is told that it has expired.
+    pub fn oldest(&self, since_ms: u64) -> Seq {
+        if let Some(known) = self.known_oldest(since_ms) {
+            return known;
         }
-        self.read_payload()
+        let (seq, time) = self.find_oldest(since_ms);
+        self.lock().oldest = Some(Oldest {
+            since_ms,
+            time,
+            seq,
+        });
+        seq
     }
 
-    fn read_payload(&mut self) -> Result<Step, Damage> {
-        self.file.seek_relative(0)?;
-        let left = self.end - self.offset;
-        if left < (FRAME_BYTES + PREFIX_BYTES) as u64 {
-            return Ok(Step::Broken);
+    /// What [`JournalReader::oldest`] gives, if it is known without reading.
+    pub fn known_oldest(&self, since_ms: u64) -> Option<Seq> {
+        let extent = self.lock();
+        let known = extent.oldest.filter(|known| {
+            known.since_ms <= since_ms && (since_ms <= known.time || known.seq > extent.end.seq)
+        })?;
+        Some(known.seq)
+    }
+
+    /// The oldest event not older than a time, and when its round was decided.
+    fn find_oldest(&self, since_ms: u64) -> (Seq, u64) {
+        // The last segment begun before the bound may still hold records from after it.
+        let mut stretch = self.stretch(|segment| segment.header.time < since_ms);
+        while let Some(here) = stretch {
+            if let Some(found) = self.oldest_in(&here, since_ms) {
+                return found;
+            }
+            let behind = here.behind.record;
+            stretch = here
+                .followed
+                .then(|| self.stretch(|segment| segment.header.first_record <= behind))
+                .flatten();
         }
-        self.seek_to(self.offset)?;
-        let mut frame = [0; FRAME_BYTES];
-        self.file.read_exact(&mut frame)?;
-        let (length_bytes, sum) = split_frame(frame);
-        let length = u32::from_le_bytes(length_bytes) as usize;
-        if !(PREFIX_BYTES..=RECORD_MAX_BYTES).contains(&length)
-            || (FRAME_BYTES + length) as u64 > left
-        {
-            return Ok(Step::Broken);
+        // As soon as there is a newer one it is looked for again.
+        (self.end().seq + 1, since_ms)
+    }
+
+    /// The oldest event of a segment that is not older than a time, if it has one.
+    fn oldest_in(&self, here: &Stretch, since_ms: u64) -> Option<(Seq, u64)> {
+        let unreadable = |next: Next, damage: &Damage| {
+            tracing::debug!(
+                error = damage.0,
+                "expired events cannot be told from others"
+            );
+            Some((next.seq, since_ms))
+        };
+        let mut next = here.segment.header.begins();
+        let search = || -> Result<_, Damage> {
+            let mark = here.segment.look_up(&self.directory, here.bytes, |index| {
+                index.last_where(|mark| mark.time < since_ms)
+            })?;
+            let mut records =
+                Records::open(&self.directory, &here.segment.name(), Some(here.bytes))?;
+            if let Some(mark) = mark {
+                records.go_to(mark.offset)?;
+            }
+            Ok((records, mark))
+        };
+        let (mut records, mark) = match search() {
+            Ok(found) => found,
+            Err(damage) => return unreadable(next, &damage),
+        };
+        next = mark.map_or(next, |mark| mark.next);
+        while next != here.behind {
+            let at = match records.skim() {
+                Ok(Skim::Record(at)) => at,
+                Ok(_) => return unreadable(next, &records.damaged(next)),
+                Err(damage) => return unreadable(next, &damage),
+            };
+            let Some(behind) = next.behind(&at) else {
+                return unreadable(next, &records.damaged(next));
+            };
+            if at.time >= since_ms {
+                return Some((at.first_seq, at.time));
+            }
+            next = behind;
         }
-        let mut payload = vec![0; length];
-        self.file.read_exact(&mut payload)?;
-        if check_sum(length_bytes, &payload) != sum {
-            return Ok(Step::Broken);
+        None
+    }
+
+    /// Stored events from `seq` on, as many as are read at once; none if there are none yet.
+    ///
+    /// What cannot be read is an error once it comes first.
+    pub fn events_from(&self, seq: Seq) -> Result<Option<Events>, Damage> {
+        let mut stretch = self.stretch(|segment| segment.header.first_seq <= seq);
+        while let Some(here) = stretch {
+            if seq >= here.behind.seq && !here.followed {
+                return Ok(None);
+            }
+            let find = |index: &Index| index.last_where(|mark| mark.next.seq <= seq);
+            let mut mark = here.segment.look_up(&self.directory, here.bytes, find)?;
+            loop {
+                let piece = self.piece(&here, mark)?;
+                if let Some(found) = piece.events.starting_at(seq) {
+                    return Ok(Some(found));
+                }
+                if let Some(damage) = &piece.damage {
+                    return Err(Damage(damage.clone()));
+                }
+                if piece.behind == here.behind {
+                    break;
+                }
+                // Rounds without events may fill much.
+                mark = Some(Mark {
+                    offset: piece.end,
+                    next: piece.behind,
+                    time: 0,
+                });
+            }
+            let behind = here.behind.record;
+            stretch = here
+                .followed
+                .then(|| self.stretch(|segment| segment.header.first_record <= behind))
+                .flatten();
         }
-        Ok(Step::Payload(payload.into()))
+        Ok(None)
     }
 
-    /// What the record at the current offset says about itself, and how long its payload is.
-    fn next_prefix(&mut self) -> Result<Option<(RoundTime, u64)>, Damage> {
-        if self.offset + (FRAME_BYTES + PREFIX_BYTES) as u64 > self.end {
-            return Ok(None);
-        }
-        self.seek_to(self.offset)?;
-        let mut bytes = [0; FRAME_BYTES + PREFIX_BYTES];
-        self.file.read_exact(&mut bytes)?;
-        let length = u64::from(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
-        Ok(decode_prefix(&bytes[FRAME_BYTES..]).map(|at| (at, length)))
+    /// The events of a segment from a mark on, decoded once for all who read there.
+    fn piece(&self, here: &Stretch, mark: Option<Mark>) -> Result<Arc<Piece>, Damage> {
+        let offset = mark.map_or(HEADER_BYTES as u64, |mark| mark.offset);
+        let next = mark.map_or(here.segment.header.begins(), |mark| mark.next);
+        self.pieces.get(
+            (here.segment.header.first_record, offset),
+            // One that was read at the end of the journal may have more behind it by now.
+            |piece| piece.full || piece.behind == here.behind,
+            || self.read_piece(here, offset, next),
+        )
     }
 
-    fn skip(&mut self, payload_bytes: u64) {
-        self.offset += FRAME_BYTES as u64 + payload_bytes;
-    }
-
-    fn advance(&mut self, payload_bytes: usize) {
-        self.offset += (FRAME_BYTES + payload_bytes) as u64;
-    }
-
-    /// Moves within the buffer where possible.
-    fn seek_to(&mut self, offset: u64) -> io::Result<()> {
-        let now = self.file.stream_position()?;
-        let distance =
-            i64::try_from(offset).unwrap_or(i64::MAX) - i64::try_from(now).unwrap_or(i64::MAX);
-        self.file.seek_relative(distance)
-    }
-
-    /// Whether a whole record with a later number than `expected` begins anywhere behind the current offset: then what
-    /// stands here was not torn by a crash, but damaged.
-    fn anything_valid_behind(&mut self, expected: u64) -> Result<bool, Damage> {
-        self.seek_to(self.offset)?;
-        let mut rest = Vec::new();
-        self.file.read_to_end(&mut rest)?;
-        for start in 1..rest.len().saturating_sub(FRAME_BYTES + PREFIX_BYTES) {
-            let bytes = &rest[start..];
-            let Some((frame, behind)) = bytes.split_first_chunk::<FRAME_BYTES>() else {
+    fn read_piece(&self, here: &Stretch, offset: u64, mut next: Next) -> Result<Piece, Damage> {
+        let mut records = Records::open(&self.directory, &here.segment.name(), Some(here.bytes))?;
+        records.go_to(offset)?;
+        let mut events = Vec::new();
+        let mut damage = None;
+        while next != here.behind && records.offset() < offset + INDEX_EVERY_BYTES {
+            let Step::Record(whole) = records.read(next)? else {
+                damage = Some(records.damaged(next).0);
                 break;
             };
-            let (length_bytes, sum) = split_frame(*frame);
-            let length = u32::from_le_bytes(length_bytes) as usize;
-            let plausible = (PREFIX_BYTES..=behind.len()).contains(&length)
-                && decode_prefix(behind)
-                    .is_some_and(|at| (expected..expected + (1 << 32)).contains(&at.record));
-            if plausible && check_sum(length_bytes, &behind[..length]) == sum {
-                return Ok(true);
-            }
+            let decoded = decode_events(&whole.payload).map_err(|_| records.unknown(&whole))?;
+            events.extend(decoded);
+            next = whole.next;
         }
-        Ok(false)
+        Ok(Piece {
+            events: Events::new(&events),
+            end: records.offset(),
+            behind: next,
+            full: damage.is_none() && records.offset() >= offset + INDEX_EVERY_BYTES,
+            damage,
+        })
     }
-}
-
-fn split_frame(frame: [u8; FRAME_BYTES]) -> ([u8; 4], u32) {
-    let (length, sum) = frame.split_at(4);
-    let four = |bytes: &[u8]| bytes.try_into().unwrap_or_default();
-    (four(length), u32::from_le_bytes(four(sum)))
-}
-
-fn find_segments(directory: &Directory) -> Result<Vec<Header>, Damage> {
-    let mut names: Vec<String> = directory
-        .names()?
-        .into_iter()
-        .map(|name| name.to_string_lossy().into_owned())
-        .collect();
-    names.retain(|name| {
-        Path::new(name)
-            .extension()
-            .is_some_and(|ending| ending == ENDING)
-    });
-    let mut headers = Vec::new();
-    let count = names.len();
-    for (index, name) in names.into_iter().enumerate() {
-        let mut bytes = Vec::new();
-        let file = directory.open(&name)?;
-        let length = file.metadata()?.len();
-        file.take(HEADER_BYTES as u64).read_to_end(&mut bytes)?;
-        match Header::decode(&bytes) {
-            Some(header) if segment_name(header.first_record) == name => {
-                headers.push(header);
-            }
-            // A crash while the segment was begun: nothing was ever written behind the header.
-            _ if index + 1 == count && length <= HEADER_BYTES as u64 => {
-                directory.remove(&name)?;
-            }
-            _ => {
-                return Err(Damage(format!(
-                    "{} has a damaged header; restore it from a backup",
-                    directory.join(&name).display()
-                )));
-            }
-        }
-    }
-    if let Some(first) = headers.first()
-        && first.first_record != 1
-    {
-        return Err(Damage(format!(
-            "the journal begins with record {}; the segments before are missing",
-            first.first_record
-        )));
-    }
-    Ok(headers)
 }

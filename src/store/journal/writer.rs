@@ -1,9 +1,10 @@
 //! Appending to the journal. One writer, on the store's own thread.
 
-use super::format::{HEADER_BYTES, Header, encode_record};
-use super::reader::{JournalReader, segment_name};
-use crate::limits::SEGMENT_MAX_BYTES;
-use crate::model::{Id, Seq};
+use super::format::{HEADER_BYTES, Header, Next, encode_record};
+use super::manifest::{MANIFEST, Manifest};
+use super::reader::JournalReader;
+use super::segment::{Mark, Seal, segment_name};
+use crate::model::Id;
 use crate::store::data_dir::{Directory, Identity, is_full};
 use crate::store::failure::Failure;
 use crate::store::txn::Round;
@@ -27,8 +28,11 @@ pub struct JournalWriter {
     failure: Failure,
     file: File,
     length: u64,
+    /// The CRC-32C of the segment, kept while it is written so that sealing it reads nothing.
+    sum: u32,
+    segment_max_bytes: u64,
     epoch: Id,
-    next_record: u64,
+    next: Next,
     buffer: Vec<u8>,
     /// When the log was last told that nothing can be written, if that is so.
     told: Option<Instant>,
@@ -54,47 +58,48 @@ enum BeginError {
 }
 
 impl JournalWriter {
-    /// Goes on at the end of the journal that `reader` has open, or begins it.
+    /// Goes on at the end of the journal that `reader` has open, whose last segment is as `last` says. With `anew` it goes
+    /// on in a segment of its own; a journal without segments always begins with one.
     pub fn open(
         reader: Arc<JournalReader>,
-        watch: Arc<Watch>,
-        failure: Failure,
+        (watch, failure): (Arc<Watch>, Failure),
+        last: Option<Seal>,
+        segment_max_bytes: u64,
         now_ms: u64,
+        anew: bool,
     ) -> io::Result<Self> {
-        let epoch = reader.epoch();
         let end = reader.end();
-        let first_record = end.segment.unwrap_or(1);
-        let (file, length) = if end.segment.is_some() {
-            let file = reader.directory().append(&segment_name(first_record))?;
-            // A torn record, if there is one, is cut off before anything is written behind it.
-            file.set_len(end.length)?;
-            file.sync_all()?;
-            (file, end.length)
+        let header = Header {
+            epoch: reader.epoch(),
+            first_record: end.next().record,
+            first_seq: end.next().seq,
+            time: now_ms,
+        };
+        let goes_on = last.filter(|_| !anew);
+        let (name, file) = if goes_on.is_some() {
+            let name = segment_name(end.segment);
+            let file = reader.directory().append(&name)?;
+            (name, file)
         } else {
-            let header = Header {
-                epoch,
-                first_record,
-                first_seq: 1,
-                time: now_ms,
-            };
-            let file = begin_segment(reader.directory(), header).map_err(|error| match error {
+            let file = begin_segment(&reader, last, header).map_err(|error| match error {
                 BeginError::Passing(error) | BeginError::Failed(error) => error,
             })?;
-            reader.add_segment(header);
-            (file, HEADER_BYTES as u64)
+            reader.add_segment(last, header);
+            (segment_name(header.first_record), file)
         };
         let begun = Identity::of_file(&file)?;
-        watch
-            .segment_begun(&segment_name(first_record), begun)
-            .map_err(io::Error::other)?;
+        let watched = watch.segment_begun(&name, begun);
+        watched.map_err(io::Error::other)?;
         Ok(Self {
-            reader,
             watch,
             failure,
             file,
-            length,
-            epoch,
-            next_record: end.next_record,
+            length: reader.end().bytes,
+            sum: goes_on.map_or_else(|| header.sum(), |last| last.sum),
+            segment_max_bytes,
+            epoch: reader.epoch(),
+            next: end.next(),
+            reader,
             buffer: Vec::new(),
             told: None,
         })
@@ -102,13 +107,9 @@ impl JournalWriter {
 
     /// Appends a round and syncs it.
     pub fn append(&mut self, round: &Round) -> Result<(), AppendError> {
-        debug_assert_eq!(round.head.record, self.next_record);
-        let first_seq = round
-            .events
-            .first()
-            .map_or(round.head.seq + 1, |event| event.seq);
-        if self.length >= SEGMENT_MAX_BYTES {
-            self.begin_next(first_seq, round.head.time)?;
+        debug_assert_eq!(round.head.record, self.next.record);
+        if self.length >= self.segment_max_bytes {
+            self.begin_next(round.head.time)?;
         }
         self.buffer.clear();
         encode_record(round, &mut self.buffer);
@@ -134,10 +135,18 @@ impl JournalWriter {
             self.failure.declare(&why);
             return Err(AppendError::InDoubt);
         }
+        let written = Mark {
+            offset: self.length,
+            next: self.next,
+            time: round.head.time,
+        };
         self.length += self.buffer.len() as u64;
-        self.next_record += 1;
-        self.reader
-            .publish(self.length, self.next_record, round.head.seq);
+        self.sum = crc32c::crc32c_append(self.sum, &self.buffer);
+        self.next = Next {
+            record: round.head.record + 1,
+            seq: round.head.seq + 1,
+        };
+        self.reader.publish(written, self.length, self.next);
         self.buffer.shrink_to(BUFFER_KEPT_BYTES);
         if self.told.take().is_some() {
             tracing::info!("the journal can be written again: changes are taken");
@@ -145,16 +154,21 @@ impl JournalWriter {
         Ok(())
     }
 
-    fn begin_next(&mut self, first_seq: Seq, time: u64) -> Result<(), AppendError> {
+    fn begin_next(&mut self, time: u64) -> Result<(), AppendError> {
         let header = Header {
             epoch: self.epoch,
-            first_record: self.next_record,
-            first_seq,
+            first_record: self.next.record,
+            first_seq: self.next.seq,
             time,
         };
+        let seal = Seal {
+            bytes: self.length,
+            next: self.next,
+            sum: self.sum,
+        };
         let name = segment_name(header.first_record);
-        let begun = begin_segment(self.reader.directory(), header).and_then(|file| {
-            let begun = Identity::of_file(&file).map_err(BeginError::Passing)?;
+        let begun = begin_segment(&self.reader, Some(seal), header).and_then(|file| {
+            let begun = Identity::of_file(&file).map_err(BeginError::Failed)?;
             let watched = self.watch.segment_begun(&name, begun);
             watched.map_err(|why| BeginError::Failed(io::Error::other(why)))?;
             Ok(file)
@@ -163,7 +177,8 @@ impl JournalWriter {
             Ok(file) => {
                 self.file = file;
                 self.length = HEADER_BYTES as u64;
-                self.reader.add_segment(header);
+                self.sum = header.sum();
+                self.reader.add_segment(Some(seal), header);
                 Ok(())
             }
             Err(BeginError::Passing(error)) => Err(self.passing(&error)),
@@ -192,8 +207,35 @@ impl JournalWriter {
     }
 }
 
-/// Makes a segment that is on stable storage, under its name, before it is used.
-fn begin_segment(directory: &Directory, header: Header) -> Result<File, BeginError> {
+/// Makes a segment, and names it in the manifest; both are on stable storage before it is used. `seal` is how the one
+/// before it ends.
+///
+/// In this order a crash in between leaves a segment without a record, which the next start knows for what it is.
+fn begin_segment(
+    reader: &JournalReader,
+    seal: Option<Seal>,
+    header: Header,
+) -> Result<File, BeginError> {
+    let directory = reader.directory();
+    let file = make_segment(directory, header)?;
+    let manifest = reader.manifest(seal, Some(header)).encode();
+    let Err(error) = directory.write_synced(MANIFEST, &manifest) else {
+        return Ok(file);
+    };
+    // Once it is named it stays: a segment that is named and not there was lost.
+    let found = Manifest::find(directory);
+    match found.as_ref().map(|(found, _)| found.as_ref()) {
+        Ok(found) if !found.is_some_and(|found| found.names(header.first_record)) => {
+            let removed = directory.remove(segment_name(header.first_record));
+            removed.map_err(BeginError::Failed)?;
+            Err(BeginError::Passing(error))
+        }
+        _ => Err(BeginError::Failed(error)),
+    }
+}
+
+/// Makes a segment that is on stable storage, under its name.
+fn make_segment(directory: &Directory, header: Header) -> Result<File, BeginError> {
     let name = segment_name(header.first_record);
     let mut file = match directory.create_new(&name) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {

@@ -10,8 +10,8 @@ use chatd::model::{
     Name, Nonce, PasswordHash, Search, UserId,
 };
 use chatd::store::{
-    Answer, Change, Counts, Cursor, Ended, LogHead, Operation, Outcome, Principal, Query, Settings,
-    Store, open_embedded, open_memory,
+    Answer, Change, Counts, Ended, LogHead, Operation, Outcome, Principal, Query, Settings, Store,
+    open_embedded, open_memory,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -139,18 +139,16 @@ impl Subject {
     /// Every stored event after a number, read piece by piece.
     pub fn events_after(&self, after: u64) -> Vec<Event> {
         let mut found: Vec<Event> = Vec::new();
-        let mut cursor = Cursor::default();
         loop {
             let last = found.last().map_or(after, |event| event.seq);
             let page = self
                 .runtime
-                .block_on(self.store.events_after(last, cursor, None))
+                .block_on(self.store.events_after(last, None))
                 .unwrap();
-            if page.events.is_empty() {
+            let Some(events) = page.events else {
                 return found;
-            }
-            found.extend(page.events);
-            cursor = page.cursor;
+            };
+            found.extend_from_slice(&events);
         }
     }
 

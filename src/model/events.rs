@@ -1,0 +1,145 @@
+//! A run of events that many connections share.
+
+use crate::model::{Event, Seq};
+use bytes::{Bytes, BytesMut};
+use std::ops::{Deref, Range};
+use std::sync::Arc;
+
+/// Events in order, without a hole. Their lines stand one behind the other in one piece of memory, so that those that go
+/// to a connection together need not be copied together.
+#[derive(Clone, Debug)]
+pub struct Events {
+    run: Arc<Run>,
+    part: Range<usize>,
+}
+
+#[derive(Debug)]
+struct Run {
+    events: Vec<Event>,
+    lines: Bytes,
+    /// Where in `lines` the line of each event ends.
+    ends: Vec<usize>,
+}
+
+impl Events {
+    /// A run of these events.
+    #[must_use]
+    pub fn new(events: &[Event]) -> Self {
+        let bytes = events.iter().map(|event| event.line.len()).sum();
+        let mut lines = BytesMut::with_capacity(bytes);
+        let mut ends = Vec::with_capacity(events.len());
+        for event in events {
+            lines.extend_from_slice(&event.line);
+            ends.push(lines.len());
+        }
+        let lines = lines.freeze();
+        let mut begin = 0;
+        let events: Vec<Event> = events
+            .iter()
+            .zip(&ends)
+            .map(|(event, &end)| Event {
+                line: lines.slice(std::mem::replace(&mut begin, end)..end),
+                audience: event.audience.clone(),
+                ..*event
+            })
+            .collect();
+        Self {
+            part: 0..events.len(),
+            run: Arc::new(Run {
+                events,
+                lines,
+                ends,
+            }),
+        }
+    }
+
+    /// Those from `seq` on, if `seq` is one of them.
+    #[must_use]
+    pub fn starting_at(&self, seq: Seq) -> Option<Self> {
+        let skip = usize::try_from(seq.checked_sub(self.first()?.seq)?).ok()?;
+        (skip < self.len()).then(|| Self {
+            run: Arc::clone(&self.run),
+            part: self.part.start + skip..self.part.end,
+        })
+    }
+
+    /// The first of them, up to about so many bytes, but at least one.
+    #[must_use]
+    pub fn up_to_bytes(&self, max_bytes: usize) -> Self {
+        let until = self.begin_of(self.part.start) + max_bytes;
+        let ends = &self.run.ends[self.part.clone()];
+        let count = ends.partition_point(|&end| end <= until).max(1);
+        Self {
+            run: Arc::clone(&self.run),
+            part: self.part.start..self.part.end.min(self.part.start + count),
+        }
+    }
+
+    /// The lines of some of them, one behind the other.
+    #[must_use]
+    pub fn lines(&self, some: Range<usize>) -> Bytes {
+        let (from, to) = (self.part.start + some.start, self.part.start + some.end);
+        self.run.lines.slice(self.begin_of(from)..self.begin_of(to))
+    }
+
+    /// Bytes of memory that the whole run takes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let each = size_of::<Event>() + size_of::<usize>();
+        self.run.lines.len() + self.run.events.len() * each
+    }
+
+    /// Where the line of the event at `index` begins.
+    fn begin_of(&self, index: usize) -> usize {
+        index
+            .checked_sub(1)
+            .and_then(|before| self.run.ends.get(before))
+            .map_or(0, |&end| end)
+    }
+}
+
+impl Deref for Events {
+    type Target = [Event];
+
+    fn deref(&self) -> &[Event] {
+        &self.run.events[self.part.clone()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Audience, EventType, Id, Subclass};
+
+    fn run(count: u64) -> Events {
+        let events: Vec<Event> = (1..=count)
+            .map(|seq| Event {
+                seq,
+                subclass: Subclass::User,
+                kind: EventType::Created,
+                object: Id(seq),
+                audience: Audience::default(),
+                line: Bytes::from(format!("{seq};")),
+            })
+            .collect();
+        Events::new(&events)
+    }
+
+    #[test]
+    fn parts_of_a_run_have_the_lines_of_their_events() {
+        let all = run(12);
+        assert_eq!(all.lines(0..12), "1;2;3;4;5;6;7;8;9;10;11;12;");
+        let later = all.starting_at(9).unwrap();
+        assert_eq!(later.lines(0..later.len()), "9;10;11;12;");
+        assert_eq!(later.lines(1..3), "10;11;");
+        assert_eq!(later.lines(2..2), "");
+        assert_eq!(later[1].line, "10;");
+        let short = later.up_to_bytes(5);
+        assert_eq!(short.lines(0..short.len()), "9;10;");
+        assert_eq!(later.up_to_bytes(0).len(), 1);
+        assert!(all.starting_at(13).is_none());
+        assert!(all.starting_at(0).is_none());
+        assert!(run(0).starting_at(1).is_none());
+        assert_eq!(run(0).up_to_bytes(1).len(), 0);
+    }
+}
