@@ -39,6 +39,7 @@ mod sight;
 mod slow;
 mod store;
 mod taken_back;
+mod threats;
 mod timing;
 mod tls;
 mod transcripts;
