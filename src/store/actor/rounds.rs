@@ -4,12 +4,12 @@ use super::{CommitError, Job, Shared};
 use crate::error::Error;
 use crate::limits::{ROUND_MAX_BYTES, ROUND_MAX_OPERATIONS, SLOW_ROUND_MS};
 use crate::store::backoff::Backoff;
-use crate::store::operation::Outcome;
+use crate::store::operation::{Operation, Outcome};
 use crate::store::rows::Head;
 use crate::store::rules::{self, Deletions, Turn};
 use crate::store::txn::{Round, Txn};
 use crate::store::{Done, OnCommit};
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
@@ -78,7 +78,7 @@ impl Actor {
     /// Runs until there is no more to do. A panic is a failure of the store: without its thread it would answer reads
     /// and nothing else for ever.
     pub(super) fn run_to_end(mut self) {
-        let ended = std::panic::catch_unwind(AssertUnwindSafe(|| self.run()));
+        let ended = catch_unwind(AssertUnwindSafe(|| self.run()));
         if ended.is_err() {
             self.park();
             let failure = self.shared.backend.failure();
@@ -177,7 +177,7 @@ impl Actor {
                 let result = if job.session.is_set() {
                     Err(rules::not_logged_in())
                 } else {
-                    rules::decide(&mut txn, job.operation, keep_ms)
+                    decide(&mut txn, job.operation, keep_ms)
                 };
                 let ends_sessions = ends_sessions && result.is_ok();
                 if result.is_ok() {
@@ -228,14 +228,14 @@ impl Actor {
         if committed.is_err() {
             self.deletions.note_uncommitted(&turn, now);
         }
-        // One at a time leaves the list: a panic in one answer keeps the others.
-        self.under_way.reverse();
-        while let Some((done, result)) = self.under_way.pop() {
-            match (&committed, result) {
+        for (done, result) in self.under_way.drain(..) {
+            let result = match (&committed, result) {
                 // A refusal needs no storage, and a repeated nonce is answered only from what is stored.
-                (Err(error), Ok(_)) => done(Err(error.clone())),
-                (_, result) => done(result),
-            }
+                (Err(error), Ok(_)) => Err(error.clone()),
+                (_, result) => result,
+            };
+            // A panic is in the log, and its own answer is lost; the others are not.
+            let _ = catch_unwind(AssertUnwindSafe(|| done(result)));
         }
     }
 
@@ -255,4 +255,10 @@ impl Actor {
         (self.on_commit)(&round.events);
         Ok(())
     }
+}
+
+/// Decides one operation. A panic is in the log, and a refusal of this one alone.
+fn decide(txn: &mut Txn<'_>, operation: Operation, keep_ms: u64) -> Result<Outcome, Error> {
+    let decided = catch_unwind(AssertUnwindSafe(|| rules::decide(txn, operation, keep_ms)));
+    decided.unwrap_or_else(|_| Err(Error::internal()))
 }
