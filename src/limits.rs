@@ -57,6 +57,8 @@ pub const PROXY_HEADERS_MAX_WAITING: usize = 1000;
 pub const TOKEN_USE_NOTED_MS: u64 = 60_000;
 /// Milliseconds that the opening of the store has to come to an end when the daemon is asked to stop meanwhile.
 pub const OPENING_GRACE_MS: u64 = 700;
+/// Milliseconds for which connections wait for the store to be opened, before they are turned away instead.
+pub const OPENING_QUIET_MS: u64 = 1000;
 /// Connections at a time that are turned away with time to take their last line, while the store is being opened.
 pub const PARTING_MAX_CONNECTIONS: usize = 256;
 /// Milliseconds that connections have to take their last line when the store has failed: the process ends within a second.

@@ -9,7 +9,9 @@ use crate::auth::Hasher;
 use crate::config::{Address, Config};
 use crate::counters::Counters;
 use crate::hub::Hub;
-use crate::limits::{FAILURE_GRACE_MS, Limits, OPENING_GRACE_MS, SHUTDOWN_GRACE_SECONDS};
+use crate::limits::{
+    FAILURE_GRACE_MS, Limits, OPENING_GRACE_MS, OPENING_QUIET_MS, SHUTDOWN_GRACE_SECONDS,
+};
 use crate::model::{Clock, Event};
 use crate::registry::{Access, Registry};
 use crate::session::Shared;
@@ -77,7 +79,7 @@ impl Reloader {
 }
 
 impl Server {
-    /// Binds the listeners, then opens the store, which may take long: until it is open, whoever connects is told so.
+    /// Binds the listeners, then opens the store, which may take long: then whoever connects is told so.
     /// When `stop` is cancelled meanwhile, that ends soon, and the next start goes on from there.
     pub async fn start(
         config: &Config,
@@ -210,7 +212,7 @@ async fn drain(tasks: &[TaskTracker; 2], grace: Duration) {
     }
 }
 
-/// Opens the store, and turns everybody away meanwhile.
+/// Opens the store. Where that takes long, whoever connects is turned away meanwhile.
 async fn open(
     config: &Config,
     limits: Limits,
@@ -227,12 +229,17 @@ async fn open(
         .iter()
         .map(|listener| Box::pin(listener.refuse_all(CloseReason::Opening)));
     let mut refusing: Vec<_> = refusing.collect();
-    let refusing = poll_fn(|context| {
-        for listener in &mut refusing {
-            let _ = listener.as_mut().poll(context);
-        }
-        Poll::<()>::Pending
-    });
+    let refusing = async {
+        // Mostly it is open before anybody notices; until then connections wait in their queue.
+        tokio::time::sleep(Duration::from_millis(OPENING_QUIET_MS)).await;
+        poll_fn(|context| {
+            for listener in &mut refusing {
+                let _ = listener.as_mut().poll(context);
+            }
+            Poll::<()>::Pending
+        })
+        .await;
+    };
     let too_late = async {
         stop.cancelled().await;
         // What is not over by then ends with the process: as after a crash, what was built is kept.

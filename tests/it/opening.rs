@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::crash::CONFIG;
+use crate::harness::machine::run;
 use crate::harness::{Client, Daemon, wait_until};
 
 /// Enough that building the state takes a while.
@@ -59,17 +60,29 @@ fn brought(log: &Path) -> Option<usize> {
     records.split_whitespace().next()?.parse().ok()
 }
 
+/// Asks a daemon that is not open yet to stop: it does, soon, and has listened to nobody.
+fn stop(mut starting: Child, signal: Signal, log: &Path, said: &Path) {
+    let asked = Instant::now();
+    kill_process(Pid::from_child(&starting), signal).unwrap();
+    let status = starting.wait().unwrap();
+    let log = fs::read_to_string(log).unwrap();
+    assert_eq!(status.code(), Some(0), "{log}");
+    // A second, and time for a busy machine.
+    let took = asked.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert_eq!(fs::read(said).unwrap(), b"", "it did not listen yet");
+}
+
 #[test]
-fn a_signal_during_a_rebuild_is_heard_and_who_connects_is_told() {
+fn who_connects_while_the_store_is_opened_is_told_and_a_signal_is_heard() {
     let scratch = tempfile::tempdir().unwrap();
     let path = |name: &str| scratch.path().join(name);
     let (data, socket, log, said) = (path("data"), path("socket"), path("log"), path("said"));
-    let mut daemon = Daemon::on_dir(&data, CONFIG);
-    fill(&daemon);
-    assert!(daemon.terminate().success());
-    fs::remove_dir_all(data.join("state")).unwrap();
+    fs::create_dir_all(data.join("state")).unwrap();
+    // Nobody ever writes to this pipe: the opening hangs, as on a disk that does not answer.
+    run(Command::new("mkfifo").arg(data.join("stopped"))).unwrap();
     for signal in [Signal::TERM, Signal::INT] {
-        let mut starting = start(&data, &socket, &log, &said);
+        let starting = start(&data, &socket, &log, &said);
         wait_until("the socket", || UnixStream::connect(&socket).is_ok());
         let mut client = Client::connect(&format!("unix:{}", socket.display()));
         // What was sent does not keep the last line from coming.
@@ -77,50 +90,43 @@ fn a_signal_during_a_rebuild_is_heard_and_who_connects_is_told() {
             .send_bytes_or_end(b"{\"class\":\"chat\",\"subclass\":\"session\",\"cmd\":\"ping\"}\n");
         let last: Value = serde_json::from_str(&client.read_line().unwrap()).unwrap();
         assert_eq!(last["type"], "closed", "{last}");
-        assert_eq!(last["body"]["code"], "unavailable");
-        assert_eq!(last["body"]["retry"], true);
-        assert!(
-            last["body"]["error"]
-                .as_str()
-                .unwrap()
-                .contains("opens its store")
+        let body = &last["body"];
+        assert_eq!(
+            (&body["code"], &body["retry"]),
+            (&json!("unavailable"), &json!(true))
         );
+        let text = body["error"].as_str().unwrap();
+        assert!(text.contains("opens its store"), "{text}");
         assert_eq!(client.read_line_or_end(), None);
-        if signal == Signal::TERM {
-            wait_until("the new state to grow", || {
-                let about = fs::metadata(data.join("state/db"));
-                about.is_ok_and(|about| about.len() >= UNDER_WAY_BYTES)
-            });
-        }
-        let asked = Instant::now();
-        kill_process(Pid::from_child(&starting), signal).unwrap();
-        let status = starting.wait().unwrap();
-        assert_eq!(
-            status.code(),
-            Some(0),
-            "{}",
-            fs::read_to_string(&log).unwrap()
-        );
-        // A second, and time for a busy machine.
-        assert!(
-            asked.elapsed() < Duration::from_secs(5),
-            "{:?}",
-            asked.elapsed()
-        );
-        assert_eq!(
-            brought(&log),
-            None,
-            "it was over before it was asked to stop"
-        );
-        assert_eq!(fs::read(&said).unwrap(), b"", "it did not listen yet");
+        stop(starting, signal, &log, &said);
     }
-    // The next start goes on from there.
+}
+
+#[test]
+fn a_rebuild_that_is_stopped_goes_on_at_the_next_start() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = |name: &str| scratch.path().join(name);
+    let (data, socket, log, said) = (path("data"), path("socket"), path("log"), path("said"));
+    let mut daemon = Daemon::on_dir(&data, CONFIG);
+    fill(&daemon);
+    assert!(daemon.terminate().success());
+    fs::remove_dir_all(data.join("state")).unwrap();
+    let starting = start(&data, &socket, &log, &said);
+    wait_until("the new state to grow", || {
+        let about = fs::metadata(data.join("state/db"));
+        about.is_ok_and(|about| about.len() >= UNDER_WAY_BYTES)
+    });
+    stop(starting, Signal::TERM, &log, &said);
+    assert_eq!(
+        brought(&log),
+        None,
+        "it was over before it was asked to stop"
+    );
     let mut starting = start(&data, &socket, &log, &said);
     wait_until("the daemon to listen", || {
         fs::read_to_string(&said).unwrap().contains("listening on")
     });
-    let records = brought(&log).expect("a line about the rest");
-    assert!(fs::read_to_string(&log).unwrap().contains("started"));
+    let rest = brought(&log).expect("a line about the rest");
     let mut client = Client::connect(&format!("unix:{}", socket.display()));
     let info = client.ok("server", "info", json!({}));
     assert_eq!(info["messages"], MESSAGES);
@@ -128,9 +134,10 @@ fn a_signal_during_a_rebuild_is_heard_and_who_connects_is_told() {
     starting.wait().unwrap();
     // Built from the beginning, it takes them all.
     fs::remove_dir_all(data.join("state")).unwrap();
-    let daemon = Daemon::on_dir(&data, CONFIG);
-    let all = daemon.log();
-    let (_, all) = all.split_once("records=").expect("a line about all");
-    let all: usize = all.split_whitespace().next().unwrap().parse().unwrap();
-    assert!(records < all, "{records} of {all}");
+    let mut starting = start(&data, &socket, &log, &said);
+    wait_until("all of it", || brought(&log).is_some());
+    let all = brought(&log).expect("a line about all");
+    assert!(rest < all, "{rest} of {all}");
+    starting.kill().unwrap();
+    starting.wait().unwrap();
 }
