@@ -5,8 +5,8 @@ use crate::limits::{
     EVENT_TYPE_MAX_BYTES, Limits, OPAQUE_MAX_BYTES, PASSWORD_MAX_BYTES, USER_IDS_MAX,
 };
 use crate::model::{
-    ConversationId, CustomType, Given, Id, MessageId, MessageText, Password, Role, Text, Token,
-    TokenId, UserId,
+    ConversationId, CustomType, Given, Id, MessageId, MessageText, Password, Role, Rule, Text,
+    Token, TokenId, UserId,
 };
 use crate::spelling::{nearest, there_are};
 use crate::store::Patch;
@@ -220,9 +220,9 @@ impl<T: FieldType> FieldType for Patch<T> {
     }
 }
 
-impl<const MIN: usize, const MAX: usize> FieldType for Text<MIN, MAX> {
+impl<const MIN: usize, const MAX: usize, Kept: Rule> FieldType for Text<MIN, MAX, Kept> {
     fn describe(_: &Limits) -> String {
-        format!("string of {MIN} to {MAX} bytes")
+        format!("string of {MIN} to {MAX} bytes{}", Kept::DESCRIPTION)
     }
 
     fn parse(raw: &RawValue, _: &Limits) -> Result<Self, Error> {

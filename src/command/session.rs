@@ -4,9 +4,7 @@ use super::fields::{FieldSpec, Presented, fields};
 use super::{Access, Action, Command, Context, Fields, Step};
 use crate::error::{Code, Error};
 use crate::limits::Limits;
-use crate::model::{
-    Given, Id, Login as LoginText, Name, Password, Subclass, Token, TokenId, UserId,
-};
+use crate::model::{Given, Id, Name, Password, Subclass, Token, TokenId, TriedLogin, UserId};
 use crate::store::{Change, Operation, Query};
 use crate::wire::Object;
 use bytes::Bytes;
@@ -15,7 +13,7 @@ use bytes::Bytes;
 #[derive(Debug)]
 pub enum Credentials {
     /// A login and its password.
-    Password(LoginText, Password),
+    Password(TriedLogin, Password),
     /// A token; one that cannot be a token is none.
     Token(Option<Token>),
 }
@@ -24,7 +22,7 @@ fields! {
     /// `session login`.
     Login {
         /// The login, whatever its case.
-        login: Option<LoginText>,
+        login: Option<TriedLogin>,
         /// Its password.
         password: Option<Password>,
         /// A token, instead of login and password.

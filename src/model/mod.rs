@@ -21,9 +21,9 @@ pub use object::{
     Conversation, Field, FieldKind, FieldValue, Kind, Message, Object, Projection, Role, User,
 };
 pub use search::{Comparison, Condition, Search, Test};
-pub use text::{Unmatchable, Words, fold_login};
+pub use text::{Unmatchable, Words, acts_on_text, fold_login, is_default_ignorable};
 pub use token::{Token, TokenHash};
 pub use value::{
-    CustomType, Description, Given, Login, MessageText, Name, Nonce, Password, PasswordHash,
-    Surname, Text,
+    CustomType, Description, Given, Login, MessageText, Name, Nonce, Password, PasswordHash, Rule,
+    Surname, Text, TriedLogin,
 };

@@ -5,29 +5,97 @@ use crate::limits::{
     DESCRIPTION_MAX_BYTES, EVENT_TYPE_MAX_BYTES, LOGIN_MAX_BYTES, NAME_MAX_BYTES, NONCE_MAX_BYTES,
     PASSWORD_MAX_BYTES,
 };
+use crate::model::text::{is_control, is_invisible, is_visible};
 use crate::model::{EventType, Id};
 use std::fmt;
+use std::marker::PhantomData;
 
-/// A text of `MIN` to `MAX` bytes without NUL.
+/// A text of `MIN` to `MAX` bytes without NUL, that keeps to a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Text<const MIN: usize, const MAX: usize>(String);
+pub struct Text<const MIN: usize, const MAX: usize, Kept = Any>(String, PhantomData<Kept>);
 
-/// A login: kept as given, unique without regard to case.
-pub type Login = Text<1, LOGIN_MAX_BYTES>;
-/// The name of a user or conversation.
-pub type Name = Text<1, NAME_MAX_BYTES>;
+/// A login: kept as given, unique without regard to case, and with nothing invisible in it.
+pub type Login = Text<1, LOGIN_MAX_BYTES, Visible>;
+/// A login that is tried: it may be one that was given when more was allowed.
+pub type TriedLogin = Text<1, LOGIN_MAX_BYTES>;
+/// The name of a user, a conversation or a token.
+pub type Name = Text<1, NAME_MAX_BYTES, Shown>;
 /// A user's surname.
-pub type Surname = Text<0, NAME_MAX_BYTES>;
+pub type Surname = Text<0, NAME_MAX_BYTES, Shown>;
 /// A conversation's description.
 pub type Description = Text<0, DESCRIPTION_MAX_BYTES>;
 /// What makes a send safe to repeat (protocol.md, 4).
 pub type Nonce = Text<1, NONCE_MAX_BYTES>;
 
-impl<const MIN: usize, const MAX: usize> Text<MIN, MAX> {
+/// What a text may hold.
+pub trait Rule {
+    /// What is said of it behind the limits, where there is more to say.
+    const DESCRIPTION: &'static str = "";
+
+    /// What is wrong with a text that is within its limits.
+    fn check(text: &str) -> Result<(), String>;
+}
+
+/// Any text will do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Any;
+
+/// Every character can be seen: so nobody can take a login that looks like another one's for that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Visible;
+
+/// Something can be seen, and nothing changes what is around the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shown;
+
+impl Rule for Any {
+    fn check(_: &str) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl Rule for Visible {
+    const DESCRIPTION: &'static str = ", without white space and what is invisible";
+
+    fn check(text: &str) -> Result<(), String> {
+        without(text, is_invisible, "white space, or cannot be seen")
+    }
+}
+
+impl Rule for Shown {
+    const DESCRIPTION: &'static str = ", with something visible and no control characters";
+
+    fn check(text: &str) -> Result<(), String> {
+        without(
+            text,
+            is_control,
+            "a control character, ends a line or turns text around",
+        )?;
+        if text.is_empty() || text.chars().any(is_visible) {
+            Ok(())
+        } else {
+            Err("holds nothing that can be seen".to_owned())
+        }
+    }
+}
+
+/// That no character of a text is such a one; else which is, and where.
+fn without(text: &str, is_such: fn(char) -> bool, what: &str) -> Result<(), String> {
+    match (1..).zip(text.chars()).find(|(_, c)| is_such(*c)) {
+        Some((number, c)) => Err(format!(
+            "holds U+{:04X} as character {number}, which is {what}; leave it out",
+            u32::from(c)
+        )),
+        None => Ok(()),
+    }
+}
+
+impl<const MIN: usize, const MAX: usize, Kept: Rule> Text<MIN, MAX, Kept> {
     /// The text, if it is within its limits; else what is wrong with it.
     pub fn new(text: String) -> Result<Self, String> {
         check(&text, MIN, MAX)?;
-        Ok(Self(text))
+        Kept::check(&text)?;
+        Ok(Self(text, PhantomData))
     }
 
     /// The text.

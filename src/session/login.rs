@@ -10,7 +10,9 @@ use crate::auth::{Busy, HashError, Queue};
 use crate::command::Credentials;
 use crate::error::{Code, Error};
 use crate::limits::{SUSPECT_SECONDS, TOKEN_USE_NOTED_MS};
-use crate::model::{Id, Login, Password, PasswordHash, TokenHash, TokenId, UserId, fold_login};
+use crate::model::{
+    Id, Password, PasswordHash, TokenHash, TokenId, TriedLogin, UserId, fold_login,
+};
 use crate::registry::{Access, Account};
 use crate::store::{Answer, Change, LoginHolder, Operation, Outcome, Principal, Query, TokenOwner};
 use crate::throttle::Attempt;
@@ -46,7 +48,7 @@ impl Session {
             Credentials::Password(login, _) => Some(login.clone()),
             Credentials::Token(_) => None,
         };
-        let login = login.as_ref().map(Login::as_str);
+        let login = login.as_ref().map(TriedLogin::as_str);
         let attempt = match self.attempt(login.unwrap_or_default()) {
             Ok(attempt) => attempt,
             Err(error) => {

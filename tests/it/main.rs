@@ -45,3 +45,4 @@ mod tls;
 mod transcripts;
 mod unicode;
 mod values;
+mod visible;

@@ -4,7 +4,7 @@
 //! it: what a version says of a character stays.
 
 use crate::harness::machine::skipped;
-use chatd::model::Words;
+use chatd::model::{Login, Name, Words};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -94,6 +94,17 @@ fn all_characters(test: &str) -> Option<Vec<Character>> {
         })
     });
     Some(characters.collect())
+}
+
+/// The characters with a property.
+fn with(properties: &[Vec<String>], property: &str) -> Vec<char> {
+    let rows = properties.iter().filter(|row| row[1] == property);
+    rows.flat_map(|row| {
+        let (first, last) = row[0].split_once("..").unwrap_or((&row[0], &row[0]));
+        code(first)..=code(last)
+    })
+    .filter_map(char::from_u32)
+    .collect()
 }
 
 #[test]
@@ -231,14 +242,8 @@ fn accents_are_dropped_and_other_marks_are_not() {
     let Some(properties) = rows(test, "DerivedCoreProperties.txt") else {
         return;
     };
-    let (mut wrong, mut ignorable) = (Vec::new(), Vec::new());
-    for row in properties
-        .iter()
-        .filter(|row| row[1] == "Default_Ignorable_Code_Point")
-    {
-        let (first, last) = row[0].split_once("..").unwrap_or((&row[0], &row[0]));
-        ignorable.extend((code(first)..=code(last)).filter_map(char::from_u32));
-    }
+    let mut wrong = Vec::new();
+    let ignorable = with(&properties, "Default_Ignorable_Code_Point");
     for c in &ignorable {
         if !found("hello", &format!("hel{c}lo")) || !found(&format!("hel{c}lo"), "hello") {
             wrong.push(format!("{c:?} is invisible"));
@@ -302,4 +307,55 @@ fn words_end_where_unicode_ends_them() {
         }
     }
     assert_all(test, checked, 250, &wrong);
+}
+
+#[test]
+fn what_unicode_calls_invisible_is_in_no_login() {
+    let test = "what_unicode_calls_invisible_is_in_no_login";
+    let Some(mut properties) = rows(test, "PropList.txt") else {
+        return;
+    };
+    let Some(core) = rows(test, "DerivedCoreProperties.txt") else {
+        return;
+    };
+    let Some(all) = all_characters(test) else {
+        return;
+    };
+    properties.extend(core);
+    let mut wrong = Vec::new();
+    let of_category = |wanted: &[&str]| -> Vec<char> {
+        let such = all.iter().filter(|one| wanted.contains(&&*one.category));
+        such.map(|one| one.c).collect()
+    };
+    let mut invisible = of_category(&["Cc", "Cf", "Zs", "Zl", "Zp"]);
+    for property in [
+        "White_Space",
+        "Default_Ignorable_Code_Point",
+        "Bidi_Control",
+    ] {
+        invisible.extend(with(&properties, property));
+    }
+    for c in &invisible {
+        if Login::new(format!("a{c}b")).is_ok() || Name::new(format!(" {c}")).is_ok() {
+            wrong.push(format!("{c:?} is invisible"));
+        }
+    }
+    let mut controls = of_category(&["Cc", "Zl", "Zp"]);
+    controls.extend(with(&properties, "Bidi_Control"));
+    for c in &controls {
+        if Name::new(format!("a{c}b")).is_ok() {
+            wrong.push(format!("{c:?} in a name"));
+        }
+    }
+    let letters = of_category(&["Lu", "Ll", "Lt", "Lo", "Nd", "Sm", "So", "Po"]);
+    for c in letters.iter().filter(|c| !invisible.contains(c)) {
+        let is_blank = matches!(c, '\u{2800}' | '\u{1d159}');
+        if Login::new(c.to_string()).is_ok() == is_blank
+            || Name::new(c.to_string()).is_ok() == is_blank
+        {
+            wrong.push(format!("{c:?} is visible"));
+        }
+    }
+    let checked = invisible.len() + controls.len() + letters.len();
+    assert_all(test, checked, 30_000, &wrong);
 }

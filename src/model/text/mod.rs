@@ -12,6 +12,7 @@ mod spaced;
 mod visible;
 mod words;
 
+pub use visible::{acts_on_text, is_control, is_default_ignorable, is_invisible, is_visible};
 pub use words::{Unmatchable, Words};
 
 use unicase::UniCase;

@@ -9,6 +9,10 @@ use super::{Kind, Refusal, search};
 enum Shape {
     /// Not empty, of at most so many bytes.
     Text(usize),
+    Login,
+    Name,
+    OptionalName,
+    ClearableName,
     /// May be empty, of at most so many bytes.
     Optional(usize),
     /// The same, or `null` to clear it.
@@ -41,28 +45,28 @@ const ROLE: Field = ("role", LEFT_OUT, Shape::Role);
 fn fields_of(subclass: &str, cmd: &str, is_trusted: bool) -> Vec<Field> {
     match (subclass, cmd) {
         ("user", "create") => vec![
-            ("login", MANDATORY, Shape::Text(MAX_LOGIN)),
-            ("name", MANDATORY, Shape::Text(MAX_NAME)),
-            ("surname", LEFT_OUT, Shape::Optional(MAX_NAME)),
+            ("login", MANDATORY, Shape::Login),
+            ("name", MANDATORY, Shape::Name),
+            ("surname", LEFT_OUT, Shape::OptionalName),
             ("password", MANDATORY, Shape::Text(MAX_PASSWORD)),
             ROLE,
         ],
         ("user", "update") => vec![
             USER,
-            ("name", LEFT_OUT, Shape::Text(MAX_NAME)),
-            ("surname", LEFT_OUT, Shape::Clearable(MAX_NAME)),
+            ("name", LEFT_OUT, Shape::Name),
+            ("surname", LEFT_OUT, Shape::ClearableName),
             ("password", LEFT_OUT, Shape::Text(MAX_PASSWORD)),
             ROLE,
         ],
         ("user", "get" | "delete") => vec![USER],
         ("conversation", "create") => vec![
-            ("name", MANDATORY, Shape::Text(MAX_NAME)),
+            ("name", MANDATORY, Shape::Name),
             ("description", LEFT_OUT, Shape::Optional(MAX_DESCRIPTION)),
             ("user_ids", LEFT_OUT, Shape::Ids),
         ],
         ("conversation", "update") => vec![
             CONVERSATION,
-            ("name", LEFT_OUT, Shape::Text(MAX_NAME)),
+            ("name", LEFT_OUT, Shape::Name),
             ("description", LEFT_OUT, Shape::Clearable(MAX_DESCRIPTION)),
         ],
         ("conversation", "get" | "delete") => vec![CONVERSATION],
@@ -149,9 +153,14 @@ pub fn check(subclass: &str, cmd: &str, data: &Value, is_trusted: bool) -> Optio
 
 fn fits(shape: Shape, value: &Value) -> bool {
     match (shape, value) {
-        (Shape::OfSearch, _) | (Shape::Clearable(_), Value::Null) => true,
+        (Shape::OfSearch, _) | (Shape::Clearable(_) | Shape::ClearableName, Value::Null) => true,
         (Shape::Text(max), Value::String(text)) => !text.is_empty() && is_text(text, max),
         (Shape::Optional(max) | Shape::Clearable(max), Value::String(text)) => is_text(text, max),
+        (Shape::Login, Value::String(login)) => {
+            !login.is_empty() && is_text(login, MAX_LOGIN) && !login.contains(is_unseen)
+        }
+        (Shape::Name, Value::String(name)) => !name.is_empty() && is_name(name),
+        (Shape::OptionalName | Shape::ClearableName, Value::String(name)) => is_name(name),
         (Shape::Id, Value::String(id)) => !id.is_empty() && is_text(id, usize::MAX),
         (Shape::Ids, Value::Array(ids)) => ids.iter().all(|id| fits(Shape::Id, id)),
         (Shape::Role, Value::String(role)) => role == "user" || role == "admin",
@@ -164,4 +173,21 @@ fn fits(shape: Shape, value: &Value) -> bool {
 
 fn is_text(text: &str, max_bytes: usize) -> bool {
     text.len() <= max_bytes && !text.contains('\0')
+}
+
+/// A name has something to see, and nothing that acts on what is around it.
+fn is_name(name: &str) -> bool {
+    let acts = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202e}');
+    let is_shown = name.is_empty() || !name.chars().all(is_unseen);
+    is_text(name, MAX_NAME) && !name.contains(acts) && is_shown
+}
+
+/// What cannot be seen, of the characters that the tests use.
+fn is_unseen(c: char) -> bool {
+    c.is_whitespace()
+        || c.is_control()
+        || matches!(
+            c,
+            '\u{ad}' | '\u{200b}' | '\u{200d}' | '\u{202e}' | '\u{3164}'
+        )
 }

@@ -54,6 +54,8 @@ const LOGINS: &[&str] = &[
     "STRAUSS@example.org",
     "jürgen@example.org",
     "JU\u{308}RGEN@example.org",
+    "ann@example.org ",
+    "ann\u{200b}@example.org",
 ];
 
 /// Words that are equal in ways that a byte comparison does not see, and words in scripts without spaces.
@@ -202,14 +204,20 @@ fn data_for(rng: &mut StdRng, model: &Model, subclass: &str, cmd: &str) -> Value
         ("conversation", "search") => queries::search(rng, model, Kind::Conversation),
         ("message", "search") => queries::search(rng, model, Kind::Message),
         ("user", "create") => {
-            let mut data = json!({"login": login(rng), "name": text(rng), "password": "s3cret"});
-            sometimes(rng, &mut data, "surname", 0.5, optional_text);
+            let mut data = json!({"login": login(rng), "name": name(rng), "password": "s3cret"});
+            sometimes(rng, &mut data, "surname", 0.5, |rng| {
+                json!(if rng.random_bool(0.2) {
+                    String::new()
+                } else {
+                    name(rng)
+                })
+            });
             sometimes(rng, &mut data, "role", 0.3, role);
             data
         }
         ("user", "update") => {
             let mut data = json!({"user_id": user});
-            sometimes(rng, &mut data, "name", 0.4, |rng| json!(text(rng)));
+            sometimes(rng, &mut data, "name", 0.4, |rng| json!(name(rng)));
             sometimes(rng, &mut data, "surname", 0.4, clearable_text);
             sometimes(rng, &mut data, "role", 0.2, role);
             sometimes(rng, &mut data, "password", 0.1, |_| json!("another"));
@@ -217,14 +225,14 @@ fn data_for(rng: &mut StdRng, model: &Model, subclass: &str, cmd: &str) -> Value
         }
         ("user", _) => json!({"user_id": user}),
         ("conversation", "create") => {
-            let mut data = json!({"name": text(rng)});
+            let mut data = json!({"name": name(rng)});
             sometimes(rng, &mut data, "description", 0.5, optional_text);
             sometimes(rng, &mut data, "user_ids", 0.8, |rng| user_ids(rng, model));
             data
         }
         ("conversation", "update") => {
             let mut data = json!({"conversation_id": conversation});
-            sometimes(rng, &mut data, "name", 0.5, |rng| json!(text(rng)));
+            sometimes(rng, &mut data, "name", 0.5, |rng| json!(name(rng)));
             sometimes(rng, &mut data, "description", 0.5, clearable_text);
             data
         }
@@ -317,6 +325,19 @@ pub fn text(rng: &mut StdRng) -> String {
         text.push_str(WORDS.choose(rng).unwrap());
     }
     text
+}
+
+/// A text that can be a name; now and then it has something in it that no name has, or nothing to see.
+fn name(rng: &mut StdRng) -> String {
+    match rng.random_range(0..20) {
+        0 => text(rng),
+        1 => [" ", "\u{3164}", "\u{200b} ", "\u{202e}evil", "a\u{1b}b"]
+            .choose(rng)
+            .copied()
+            .unwrap()
+            .to_owned(),
+        _ => text(rng).replace(['\n', '\t', '\u{85}', '\u{2028}', '\u{2029}'], " "),
+    }
 }
 
 /// One of the words that texts are made of.
