@@ -36,6 +36,8 @@ mod watch;
 pub use actor::{Settings, Store};
 pub use embedded::open as open_embedded;
 pub use failure::Failure;
+#[cfg(fuzzing)]
+pub use journal::fuzzing;
 pub use memory::open as open_memory;
 pub use operation::{
     Answer, Change, Counts, Ended, Ends, LoginHolder, Operation, Outcome, Patch, Principal, Query,

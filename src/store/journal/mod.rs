@@ -45,5 +45,10 @@ impl From<io::Error> for Damage {
     }
 }
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
+#[cfg(any(test, fuzzing))]
+#[allow(clippy::unwrap_used, reason = "it serves tests alone")]
+mod sample;
 #[cfg(test)]
 mod tests;

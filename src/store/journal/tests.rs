@@ -1,85 +1,15 @@
 //! Damage of every kind at every place of small segments: it is refused or told, and never passed over.
 
 use super::manifest::MANIFEST;
+use super::sample::{
+    EPOCH, NEW_EPOCH, RECORDS, check, files, line, open, restore, round, seq_at, write,
+};
 use super::*;
 use crate::limits::CUTS_MAX_FILES;
-use crate::model::{Audience, Event, EventType, Id, Seq, Subclass};
-use crate::store::data_dir::Directory;
-use crate::store::failure::Failure;
-use crate::store::rows::Head;
-use crate::store::txn::Round;
-use crate::store::watch::Watch;
-use bytes::Bytes;
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::TempDir;
-use tokio_util::sync::CancellationToken;
-
-const SEGMENT_MAX_BYTES: u64 = 600;
-const EPOCH: Id = Id(1 << 40);
-const NEW_EPOCH: Id = Id(1 << 41);
-const RECORDS: u64 = 20;
-
-/// What stands in a directory, by name.
-type Files = BTreeMap<String, Vec<u8>>;
-
-fn line(seq: Seq) -> Bytes {
-    Bytes::from(format!(
-        "{{\"seq\":{seq},\"text\":\"something that is said\"}}\n"
-    ))
-}
-
-/// Record `record`: every third has no event, the others have two.
-fn round(record: u64) -> Round {
-    let before = seq_at(record - 1);
-    let seq = seq_at(record);
-    Round {
-        head: Head {
-            record,
-            seq,
-            time: 1000 + record,
-            ..Head::default()
-        },
-        changes: vec![(b"key".into(), Some(record.to_be_bytes().as_slice().into()))],
-        events: (before + 1..=seq)
-            .map(|seq| Event {
-                seq,
-                subclass: Subclass::User,
-                kind: EventType::Created,
-                object: Id(seq),
-                audience: Audience::default(),
-                line: line(seq),
-            })
-            .collect(),
-    }
-}
-
-/// The newest event once a record is written.
-fn seq_at(record: u64) -> Seq {
-    2 * (record - record / 3)
-}
-
-/// Opens what was checked, with nobody to look after it.
-fn open(journal: CheckedJournal) -> (Arc<JournalReader>, JournalWriter) {
-    let directory = journal.directory();
-    let watch = Watch::new(directory, directory, ".").unwrap();
-    journal
-        .open(Arc::new(watch), Failure::default(), 5)
-        .unwrap()
-}
-
-fn check(path: &Path, noted: Option<End>) -> Result<CheckedJournal, Damage> {
-    let directory = Directory::make(path).unwrap();
-    CheckedJournal::check(
-        directory,
-        noted,
-        NEW_EPOCH,
-        SEGMENT_MAX_BYTES,
-        &CancellationToken::new(),
-    )
-}
 
 /// Opens a journal whose state has `applied` records, as a start does, and gives the records that were replayed.
 fn try_open(
@@ -87,7 +17,7 @@ fn try_open(
     applied: u64,
     noted: Option<End>,
 ) -> Result<(Arc<JournalReader>, JournalWriter, Vec<u64>), Damage> {
-    let journal = check(path, noted)?;
+    let journal = check(path, noted, NEW_EPOCH)?;
     let mut replayed = Vec::new();
     journal.allows(applied)?;
     journal.replay(applied + 1, |record| {
@@ -107,17 +37,6 @@ fn refusal(path: &Path, applied: u64, noted: Option<End>) -> String {
     damage.0
 }
 
-fn files(path: &Path) -> Files {
-    fs::read_dir(path)
-        .unwrap()
-        .map(|entry| {
-            let entry = entry.unwrap();
-            let name = entry.file_name().into_string().unwrap();
-            (name, fs::read(entry.path()).unwrap())
-        })
-        .collect()
-}
-
 fn segments(path: &Path) -> Vec<PathBuf> {
     let names = files(path).into_keys();
     let segments = names.filter(|name| name.ends_with(".journal"));
@@ -127,18 +46,7 @@ fn segments(path: &Path) -> Vec<PathBuf> {
 /// A journal of several segments, with its end.
 fn journal() -> (TempDir, End) {
     let scratch = tempfile::tempdir().unwrap();
-    let journal = CheckedJournal::check(
-        Directory::make(scratch.path()).unwrap(),
-        None,
-        EPOCH,
-        SEGMENT_MAX_BYTES,
-        &CancellationToken::new(),
-    );
-    let (reader, mut writer) = open(journal.unwrap());
-    for record in 1..=RECORDS {
-        writer.append(&round(record)).unwrap();
-    }
-    let end = reader.end();
+    let end = write(scratch.path()).unwrap();
     assert_eq!((end.record, end.seq), (RECORDS, seq_at(RECORDS)));
     assert!(segments(scratch.path()).len() >= 4);
     (scratch, end)
@@ -185,15 +93,6 @@ fn has_events(segment: &[u8], at: usize) -> bool {
             return super::format::decode_prefix(payload).unwrap().events > 0;
         }
         begin = end;
-    }
-}
-
-fn restore(path: &Path, whole: &Files) {
-    for name in files(path).into_keys() {
-        fs::remove_file(path.join(name)).unwrap();
-    }
-    for (name, bytes) in whole {
-        fs::write(path.join(name), bytes).unwrap();
     }
 }
 
@@ -414,7 +313,7 @@ fn an_empty_journal_beside_a_state_or_a_note_is_refused() {
     };
     assert!(refusal(scratch.path(), 0, Some(end)).contains("record 7"));
     fs::write(scratch.path().join(MANIFEST), "end 0\n").unwrap();
-    let journal = check(scratch.path(), Some(end)).unwrap();
+    let journal = check(scratch.path(), Some(end), NEW_EPOCH).unwrap();
     assert!(journal.given_up());
     open(journal);
     goes_on(scratch.path(), 0, None);
@@ -427,7 +326,7 @@ fn records_are_given_up_by_a_persons_word_alone_and_kept_beside() {
     for last in 0..=RECORDS {
         fs::write(scratch.path().join(MANIFEST), format!("end {last}\n")).unwrap();
         // A segment in the middle may be damaged, as long as it is behind.
-        let journal = check(scratch.path(), Some(end)).unwrap();
+        let journal = check(scratch.path(), Some(end), NEW_EPOCH).unwrap();
         assert!(journal.given_up());
         let (reader, _) = open(journal);
         assert_eq!(reader.end().record, last);
@@ -435,7 +334,7 @@ fn records_are_given_up_by_a_persons_word_alone_and_kept_beside() {
         assert_eq!(read_all(&reader), 0);
         drop(reader);
         // It is said once.
-        assert!(!check(scratch.path(), None).unwrap().given_up());
+        assert!(!check(scratch.path(), None, NEW_EPOCH).unwrap().given_up());
         goes_on(scratch.path(), 0, None);
         let kept: usize = files(scratch.path())
             .iter()
