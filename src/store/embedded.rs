@@ -315,8 +315,12 @@ fn build(
             return build(directory, journal, segment_bytes, stop);
         }
         Err(Unbuilt::State(error)) => return Err(unwritable(error)),
-        // Dropped, sled writes what it has; so the next start goes on from there.
         Err(Unbuilt::Stopped) => {
+            // Dropped, sled writes what it has. So the next start goes on from there, after a boot too.
+            drop(database);
+            if let Err(error) = state_dir::note_stopped(directory, journal.end()) {
+                tracing::warn!(%error, "what was built of the state could not be noted");
+            }
             return Err(OpenError(UNBUILT.to_owned()));
         }
         Err(Unbuilt::Journal(damage)) => return Err(damaged(damage)),

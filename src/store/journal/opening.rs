@@ -185,6 +185,12 @@ impl CheckedJournal {
         &self.directory
     }
 
+    /// Where it ends.
+    #[must_use]
+    pub fn end(&self) -> End {
+        self.end
+    }
+
     /// Makes the journal ready to be written to: what a crash left is cut off, and kept in a file beside.
     pub fn open(
         self,
