@@ -2,10 +2,13 @@
 
 use super::manifest::MANIFEST;
 use super::sample::{
-    EPOCH, NEW_EPOCH, RECORDS, check, files, line, open, restore, round, seq_at, write,
+    EPOCH, NEW_EPOCH, RECORDS, SEGMENT_MAX_BYTES, check, files, line, open, restore, round, seq_at,
+    write,
 };
 use super::*;
 use crate::limits::CUTS_MAX_FILES;
+use crate::store::failure::Failure;
+use crate::store::watch::Watch;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -371,4 +374,40 @@ fn what_is_cut_off_the_end_is_kept_and_the_number_of_such_files_is_bounded() {
     let kept = files(scratch.path());
     let cuts = kept.keys().filter(|name| name.contains(".cut-")).count();
     assert_eq!(cuts, CUTS_MAX_FILES);
+}
+
+#[test]
+fn a_segment_left_behind_is_made_anew_if_it_is_empty_and_left_alone_if_it_is_not() {
+    for (left_behind, expected) in [
+        (&b""[..], Ok(())),
+        (b"half a header", Ok(())),
+        (&[7; 4096], Err(AppendError::Passing)),
+    ] {
+        let scratch = TempDir::new().unwrap();
+        let journal = check(scratch.path(), None, NEW_EPOCH).unwrap();
+        let directory = journal.directory();
+        let watch = Arc::new(Watch::new(directory, directory, ".").unwrap());
+        let failure = Failure::default();
+        let (reader, mut writer) = journal.open(watch, failure.clone(), 5).unwrap();
+        let mut record = 0;
+        // Until the next record begins a segment.
+        while reader.end().bytes < SEGMENT_MAX_BYTES {
+            record += 1;
+            writer.append(&round(record)).unwrap();
+        }
+        record += 1;
+        let path = scratch.path().join(segment::segment_name(record));
+        fs::write(&path, left_behind).unwrap();
+        assert_eq!(writer.append(&round(record)), expected);
+        assert_eq!(failure.is_declared(), expected.is_err());
+        if expected.is_ok() {
+            assert_eq!(
+                (reader.end().segment, reader.end().record),
+                (record, record)
+            );
+            assert_eq!(read_all(&reader), 0, "unreadable events");
+        } else {
+            assert_eq!(fs::read(&path).unwrap(), left_behind);
+        }
+    }
 }
