@@ -36,6 +36,7 @@ pub mod error;
 pub mod hub;
 pub mod limits;
 pub mod log;
+pub mod memory;
 pub mod model;
 pub mod registry;
 pub mod server;

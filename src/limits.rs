@@ -91,6 +91,8 @@ pub const AUDIENCE_MAX_USERS: usize = 1000;
 pub const SLICE_MAX_ROWS: usize = 64;
 /// Requests of one connection that may be under way; more are left unread meanwhile.
 pub const IN_FLIGHT_MAX_REQUESTS: usize = 1024;
+/// Milliseconds after which a connection that waits for memory looks again whether others have given some back.
+pub const MEMORY_LOOK_MS: u64 = 100;
 /// Bytes of stored events that one catch-up read takes from the journal.
 pub const CATCH_UP_MAX_BYTES: usize = 256 * 1024;
 /// Stored events of which it is remembered whether their text stands.
@@ -136,6 +138,10 @@ pub struct Limits {
     pub max_page_bytes: usize,
     /// Bytes that wait for a client before its requests are left unread and its events come from the journal.
     pub max_pending_bytes: usize,
+    /// Bytes held for all connections together: answers and events that wait, requests under way, subscriptions.
+    pub max_memory_bytes_pending: usize,
+    /// The same of the connections of login listeners from one address.
+    pub max_memory_bytes_pending_per_address: usize,
     /// Seconds without taking a single byte, while some wait, after which a connection is closed.
     pub stalled_seconds: u64,
     /// Connections in total.
@@ -168,6 +174,8 @@ impl Default for Limits {
             max_page: 1000,
             max_page_bytes: 1_048_576,
             max_pending_bytes: 1_048_576,
+            max_memory_bytes_pending: 268_435_456,
+            max_memory_bytes_pending_per_address: 67_108_864,
             stalled_seconds: 300,
             max_connections: 10_000,
             max_connections_per_address: 100,

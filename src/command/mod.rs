@@ -88,6 +88,8 @@ pub struct ServerInfo<'a> {
     pub epoch: Id,
     /// How often something was refused.
     pub counters: &'a Counters,
+    /// Bytes held for connections.
+    pub memory_bytes_pending: u64,
 }
 
 /// What a command wants done; the session does it.

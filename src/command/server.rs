@@ -45,12 +45,14 @@ impl Command for Info {
             seq: server.seq,
             epoch: server.epoch,
         });
-        let (connections, counters) = (server.connections, server.counters.all());
+        let connections = server.connections;
+        let mut counters: BTreeMap<_, _> = server.counters.all().into_iter().collect();
+        counters.insert("memory_bytes_pending", server.memory_bytes_pending);
         Ok(Step::Act(Action::Count(Box::new(move |counts| {
             shown.counts = counts.map(|counts| Counted {
                 counts,
                 connections,
-                counters: counters.into_iter().collect(),
+                counters,
             });
             data(&shown).unwrap_or_else(|_| Bytes::from_static(b"{}"))
         }))))

@@ -254,6 +254,19 @@ fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
             4096,
             1 << 30,
         ),
+        (
+            "max_memory_bytes_pending",
+            bytes(limits.max_memory_bytes_pending),
+            // There is always room for a page in the end.
+            bytes(limits.max_page_bytes) * 4,
+            1 << 40,
+        ),
+        (
+            "max_memory_bytes_pending_per_address",
+            bytes(limits.max_memory_bytes_pending_per_address),
+            bytes(limits.max_page_bytes) * 4,
+            1 << 40,
+        ),
         ("stalled_seconds", limits.stalled_seconds, 1, 86_400),
         (
             "max_connections",
@@ -289,7 +302,12 @@ fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
     ] {
         within("limits", name, value, low, high)?;
     }
-    // What the rates allow at once must hold the largest request.
+    check_burst(limits)
+}
+
+/// What the rates allow at once must hold the largest request.
+fn check_burst(limits: &Limits) -> Result<(), ConfigError> {
+    let bytes = |bytes: usize| bytes as u64;
     let burst = u64::from(
         limits
             .bytes_per_second

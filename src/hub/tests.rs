@@ -50,7 +50,11 @@ fn membership(seq: Seq, object: u64, member: u64, added: bool) -> Event {
 }
 
 fn outbox() -> Arc<Outbox> {
-    Arc::new(Outbox::new(100_000, 8))
+    Arc::new(Outbox::new(
+        100_000,
+        8,
+        Arc::new(crate::memory::Memory::new(&crate::limits::Limits::default())).connection(None),
+    ))
 }
 
 fn sight(everything: bool, conversations: &[u64]) -> Sight {

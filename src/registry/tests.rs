@@ -1,6 +1,11 @@
 use super::*;
 use crate::limits::PROXY_HEADERS_MAX_WAITING;
 
+fn outbox() -> Arc<Outbox> {
+    let memory = Arc::new(crate::memory::Memory::new(&Limits::default()));
+    Arc::new(Outbox::new(1000, 8, memory.connection(None)))
+}
+
 fn registry(limits: Limits) -> Arc<Registry> {
     Arc::new(Registry::new(limits))
 }
@@ -78,7 +83,7 @@ fn a_session_that_is_stopped_before_it_is_served_ends_when_it_is() {
         .admit(Access::Login, &remote("127.0.0.1:1"), 5)
         .unwrap();
     assert!(registry.stop(ticket.session().unwrap().session_id));
-    let closer = Closer::new(Arc::new(Outbox::new(1000, 8)), &CancellationToken::new());
+    let closer = Closer::new(outbox(), &CancellationToken::new());
     ticket.served(closer.clone());
     assert!(closer.is_closing() && closer.session().is_set());
 }
@@ -90,7 +95,7 @@ fn a_change_of_password_ends_the_other_sessions_only() {
         let ticket = registry
             .admit(Access::Trusted, &remote("127.0.0.1:1"), 5)
             .unwrap();
-        let closer = Closer::new(Arc::new(Outbox::new(1000, 8)), &CancellationToken::new());
+        let closer = Closer::new(outbox(), &CancellationToken::new());
         ticket.served(closer.clone());
         ticket.begin_session(Some(account(user)), None, 5).unwrap();
         (ticket, closer)

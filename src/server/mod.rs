@@ -12,6 +12,7 @@ use crate::hub::Hub;
 use crate::limits::{
     FAILURE_GRACE_MS, Limits, OPENING_GRACE_MS, OPENING_QUIET_MS, SHUTDOWN_GRACE_SECONDS,
 };
+use crate::memory::Memory;
 use crate::model::{Clock, Event};
 use crate::registry::{Access, Registry};
 use crate::session::Shared;
@@ -294,6 +295,7 @@ pub fn share(
         registry: Arc::new(Registry::new(limits.clone())),
         hasher: Hasher::new(security.bcrypt_cost),
         failed_logins: FailedLogins::new(security.failed_logins_per_minute),
+        memory: Arc::new(Memory::new(&limits)),
         rates: Arc::new(Rates::new(&limits)),
         limits,
         registration: security.registration,

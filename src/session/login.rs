@@ -253,6 +253,7 @@ impl Session {
     fn act_as(&mut self, by: Principal) {
         self.by = by;
         self.shared.hub.leave(self.ticket.id());
+        self.outbox.hold(0);
         let login_by = (by == Principal::Nobody).then(|| Instant::now() + self.shared.login_time);
         self.login_by.send_replace(login_by);
     }

@@ -19,6 +19,7 @@ use crate::hub::Hub;
 use crate::limits::{
     CLOSE_GRACE_MS, IN_FLIGHT_MAX_REQUESTS, LINGER_MAX_BYTES, Limits, SHUTDOWN_FLUSH_SECONDS,
 };
+use crate::memory::Memory;
 use crate::model::{Clock, ConversationId};
 use crate::registry::{Access, Closer, Registry, Ticket};
 use crate::store::{Principal, Store};
@@ -48,6 +49,8 @@ pub struct Shared {
     pub hasher: Hasher,
     /// Who failed to log in.
     pub failed_logins: FailedLogins,
+    /// What is held for all connections.
+    pub memory: Arc<Memory>,
     /// How fast requests come on login listeners.
     pub rates: Arc<Rates>,
     /// The configured limits.
@@ -77,14 +80,17 @@ where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
     let (mut input, mut output) = tokio::io::split(stream);
+    let strangers = ticket.access() == Access::Login;
     let outbox = Arc::new(Outbox::new(
         shared.limits.max_pending_bytes,
         IN_FLIGHT_MAX_REQUESTS,
+        shared
+            .memory
+            .connection(strangers.then_some(ticket.source())),
     ));
     let closer = Closer::new(Arc::clone(&outbox), &shared.shutdown);
     ticket.served(closer.clone());
     let id = ticket.id();
-    let strangers = ticket.access() == Access::Login;
     let (login_by, login_watch) = watch::channel(strangers.then(|| accepted + shared.login_time));
     let mut session = Session {
         by: if strangers {

@@ -38,7 +38,7 @@ impl Session {
             Ok((row, step)) => {
                 // The line itself stands for the first of what its lists name.
                 self.charge(step.listed().saturating_sub(1));
-                self.take(row, step, tid).await;
+                self.take(row, step, tid, line.len()).await;
             }
             Err(error) => self.outbox.push(reply_line(&Err(error), tid.as_deref())),
         }
@@ -114,17 +114,18 @@ impl Session {
             seq: shared.store.newest(),
             epoch: shared.store.epoch(),
             counters: &shared.counters,
+            memory_bytes_pending: shared.memory.bytes() as u64,
         }
     }
 
     /// Does what a command wants done, and answers. What is rare and has much to remember is boxed: every connection has
     /// room for the largest of the rest, idle or not.
-    async fn take(&mut self, row: &'static Row, step: Step, tid: Option<Bytes>) {
+    async fn take(&mut self, row: &'static Row, step: Step, tid: Option<Bytes>, bytes: usize) {
         match step {
             Step::Answer(data) => self.outbox.push(reply_line(&Ok(data), tid.as_deref())),
             Step::Apply(operation) => {
                 let ends_sessions = operation.change.ends().is_some();
-                let slot = self.outbox.reserve(tid);
+                let slot = self.outbox.reserve(tid, bytes);
                 self.apply(row, operation, slot).await;
                 if ends_sessions {
                     // It may end this one, and with it what was sent behind.
@@ -133,12 +134,12 @@ impl Session {
             }
             Step::Hash(password, then) if self.by == Principal::Nobody => {
                 self.outbox.all_answered().await;
-                let slot = self.outbox.reserve(tid);
+                let slot = self.outbox.reserve(tid, bytes);
                 let answer = Box::pin(self.register(password, then)).await;
                 slot.fill(&answer);
             }
             Step::Hash(password, then) => {
-                let slot = self.outbox.reserve(tid);
+                let slot = self.outbox.reserve(tid, bytes);
                 match self.hash(password).await {
                     Ok(hash) => self.apply(row, then(hash), slot).await,
                     Err(error) => slot.fill(&Err(error)),
@@ -146,16 +147,22 @@ impl Session {
             }
             Step::Act(action) => {
                 self.outbox.all_answered().await;
-                let slot = self.outbox.reserve(tid);
+                let slot = self.outbox.reserve(tid, bytes);
                 let answer = self.act(row, action).await;
                 slot.fill(&answer);
+                self.outbox.keep_no_room();
             }
         }
     }
 
     async fn act(&mut self, row: &Row, action: Action) -> Result<Bytes, Error> {
         match action {
-            Action::Read(query) => self.query(query).await.map(Answer::into_data),
+            Action::Read(query) => {
+                if matches!(query, Query::Search(_) | Query::Members { .. }) {
+                    self.keep_room().await?;
+                }
+                self.query(query).await.map(Answer::into_data)
+            }
             Action::Count(make) => match self.query(Query::Counts).await? {
                 Answer::Counts(counts) => Ok(make(counts)),
                 _ => Ok(make(None)),
@@ -170,6 +177,7 @@ impl Session {
             Action::Subscribe(wanted) => Box::pin(self.subscribe(wanted)).await,
             Action::Unsubscribe(removed) => {
                 self.shared.hub.unsubscribe(self.ticket.id(), &removed);
+                self.hold_subscriptions();
                 Ok(empty())
             }
             Action::ListSubscriptions => self.list_subscriptions(),
@@ -179,6 +187,25 @@ impl Session {
                 body,
             } => self.send(&kind, conversation, body.as_deref()).await,
         }
+    }
+
+    /// Waits until there is memory for a page.
+    async fn keep_room(&self) -> Result<(), Error> {
+        let kept = tokio::select! {
+            kept = self.outbox.keep_room(self.shared.limits.max_page_bytes) => kept,
+            () = self.closer.gone() => false,
+        };
+        if kept {
+            return Ok(());
+        }
+        let text = "the connection is being closed, and nothing was read; ask again on a new one";
+        Err(Error::new(Code::Unavailable, text))
+    }
+
+    /// Counts the memory of its subscriptions.
+    fn hold_subscriptions(&self) {
+        let subscriptions = self.shared.hub.subscriptions(self.ticket.id());
+        self.outbox.hold(subscriptions.bytes());
     }
 
     /// Hands a change to the store, which answers once it is stored.
@@ -340,8 +367,10 @@ impl Session {
         let id = self.ticket.id();
         let existing = hub.subscriptions(id);
         let added = asked.subscriptions.iter().map(Subscription::bytes);
+        let added: usize = added.sum();
         if existing.len() + asked.subscriptions.len() > limits.max_subscriptions
-            || existing.bytes() + added.sum::<usize>() > limits.max_subscription_bytes
+            || existing.bytes() + added > limits.max_subscription_bytes
+            || !self.outbox.fits_for_good(added)
         {
             counters.refused_subscriptions.add();
             return Err(command::too_many_subscriptions(limits));
@@ -382,6 +411,7 @@ impl Session {
             viewer,
         };
         let seq = hub.subscribe(id, &self.outbox, wish, clock.now_ms());
+        self.hold_subscriptions();
         let epoch = store.epoch();
         Ok(Bytes::from(format!(r#"{{"seq":{seq},"epoch":"{epoch}"}}"#)))
     }

@@ -7,12 +7,17 @@
 //! What waits is bounded. An event that finds [`Outbox`] full is not kept: the outbox remembers from where on events
 //! are missing, and the connection fetches them from the journal at the client's own speed (protocol.md, 6).
 
-use super::encode::reply_line;
-use crate::error::{Code, Error};
+mod reply_slot;
+
+pub use reply_slot::ReplySlot;
+
+use crate::limits::MEMORY_LOOK_MS;
+use crate::memory::Usage;
 use crate::model::Seq;
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Bytes that an entry counts besides its line, so that a flood of tiny lines is bounded too.
@@ -30,13 +35,21 @@ pub struct Outbox {
     max_requests: usize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     queue: VecDeque<Entry>,
     /// The number of the queue's first entry.
     first: u64,
     /// Bytes in the queue and in the batch being written.
     pending_bytes: usize,
+    /// Bytes of the requests whose answers are not there yet.
+    under_way_bytes: usize,
+    /// Bytes that are kept free for an answer that may be large.
+    kept_free_bytes: usize,
+    /// Bytes that the connection holds besides: its subscriptions.
+    held_bytes: usize,
+    /// The sum of all these, as far as others are to know of it.
+    usage: Usage,
     /// Answers that are not there yet.
     waiting: usize,
     stream: Stream,
@@ -102,11 +115,24 @@ pub enum Batch {
 }
 
 impl Outbox {
-    /// An empty outbox.
+    /// An empty outbox of a connection whose use of memory is counted there.
     #[must_use]
-    pub fn new(max_pending_bytes: usize, max_requests: usize) -> Self {
+    pub fn new(max_pending_bytes: usize, max_requests: usize, usage: Usage) -> Self {
         Self {
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                queue: VecDeque::new(),
+                first: 0,
+                pending_bytes: 0,
+                under_way_bytes: 0,
+                kept_free_bytes: 0,
+                held_bytes: 0,
+                usage,
+                waiting: 0,
+                stream: Stream::default(),
+                input_ended: false,
+                closing: false,
+                gone: false,
+            }),
             written: Notify::new(),
             settled: Notify::new(),
             max_pending_bytes,
@@ -119,19 +145,57 @@ impl Outbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the next place in the order of answers, for the answer to a request with this `tid`.
+    /// Takes the next place in the order of answers, for the answer to a request of so many bytes with this `tid`.
     #[must_use]
-    pub fn reserve(self: &Arc<Self>, tid: Option<Bytes>) -> ReplySlot {
+    pub fn reserve(self: &Arc<Self>, tid: Option<Bytes>, request_bytes: usize) -> ReplySlot {
         let mut state = self.lock();
         let place = state.first + state.queue.len() as u64;
         state.queue.push_back(Entry::Waiting);
         state.pending_bytes += ENTRY_BYTES;
+        state.under_way_bytes += request_bytes;
         state.waiting += 1;
-        ReplySlot {
-            outbox: Some(Arc::clone(self)),
-            place,
-            tid,
+        state.count();
+        ReplySlot::new(Arc::clone(self), place, tid, request_bytes)
+    }
+
+    /// Keeps memory free for an answer that may be so large, once there is so much; false if the connection is to end
+    /// before. [`Outbox::keep_no_room`] gives it back.
+    pub async fn keep_room(&self, answer_bytes: usize) -> bool {
+        loop {
+            let notified = self.settled.notified();
+            {
+                let mut state = self.lock();
+                if state.closing || state.gone {
+                    return false;
+                }
+                if state.usage.fits(answer_bytes) {
+                    state.kept_free_bytes = answer_bytes;
+                    state.count();
+                    return true;
+                }
+            }
+            look_again(notified).await;
         }
+    }
+
+    /// Keeps no memory free any more: the answer is there.
+    pub fn keep_no_room(&self) {
+        let mut state = self.lock();
+        state.kept_free_bytes = 0;
+        state.count();
+    }
+
+    /// Says how many bytes the connection holds besides what waits for its client.
+    pub fn hold(&self, bytes: usize) {
+        let mut state = self.lock();
+        state.held_bytes = bytes;
+        state.count();
+    }
+
+    /// Whether the connection may hold so many bytes more for good.
+    #[must_use]
+    pub fn fits_for_good(&self, more: usize) -> bool {
+        self.lock().usage.fits_for_good(more)
     }
 
     /// Puts a line at the end, full or not: answers and notices, whose number the reader bounds.
@@ -146,7 +210,7 @@ impl Outbox {
     /// yet, so that it finds all the events of a round at once.
     pub fn offer(&self, seq: Seq, line: &Bytes) -> Offered {
         let mut state = self.lock();
-        let full = state.pending_bytes + line.len() > self.max_pending_bytes;
+        let full = self.is_full_for(&state, line);
         match &mut state.stream {
             Stream::Behind { offered, .. } => *offered = seq,
             Stream::Live { after } if seq <= *after => {}
@@ -178,13 +242,19 @@ impl Outbox {
     pub fn offer_ephemeral(&self, line: &Bytes) {
         let mut state = self.lock();
         let from_hub = matches!(state.stream, Stream::Live { .. });
-        if from_hub && state.pending_bytes + line.len() <= self.max_pending_bytes {
+        if from_hub && !self.is_full_for(&state, line) {
             let wake = state.push(line.clone());
             drop(state);
             if wake {
                 self.wake();
             }
         }
+    }
+
+    /// Whether an event has no room.
+    fn is_full_for(&self, state: &State, line: &Bytes) -> bool {
+        let bytes = state.pending_bytes + line.len();
+        bytes > self.max_pending_bytes || state.usage.is_greedy(bytes)
     }
 
     /// Begins the stream of events after `after`; `newest` is the newest committed one.
@@ -298,22 +368,31 @@ impl Outbox {
     pub fn wrote(&self, bytes: usize) {
         let mut state = self.lock();
         state.pending_bytes -= bytes;
+        state.count();
         drop(state);
         self.settled.notify_one();
     }
 
     /// Waits until another request may be read; false if none is to be read any more.
     pub async fn room(&self) -> bool {
-        self.settled_when(|state, outbox| {
-            if state.closing || state.gone {
-                Some(false)
-            } else {
-                let room = state.pending_bytes < outbox.max_pending_bytes
-                    && state.waiting < outbox.max_requests;
-                room.then_some(true)
+        loop {
+            let is_greedy = self
+                .settled_when(|state, outbox| {
+                    if state.closing || state.gone {
+                        return Some(None);
+                    }
+                    let bytes = state.pending_bytes + state.under_way_bytes;
+                    let room =
+                        bytes < outbox.max_pending_bytes && state.waiting < outbox.max_requests;
+                    room.then(|| Some(state.usage.is_greedy(bytes)))
+                })
+                .await;
+            match is_greedy {
+                None => return false,
+                Some(false) => return true,
+                Some(true) => look_again(self.settled.notified()).await,
             }
-        })
-        .await
+        }
     }
 
     /// Waits until every request that has a place is answered.
@@ -375,10 +454,19 @@ impl Outbox {
         state.gone = true;
         state.first += state.queue.len() as u64;
         state.queue = VecDeque::new();
+        state.pending_bytes = 0;
+        state.held_bytes = 0;
+        state.kept_free_bytes = 0;
+        state.count();
         drop(state);
         self.settled.notify_one();
         self.written.notify_one();
     }
+}
+
+/// Waits for a change here, or a while: what others give back is told to nobody, so that it costs nothing.
+async fn look_again(changed: impl Future<Output = ()>) {
+    let _ = tokio::time::timeout(Duration::from_millis(MEMORY_LOOK_MS), changed).await;
 }
 
 impl State {
@@ -390,188 +478,17 @@ impl State {
         let wake = self.queue.is_empty();
         self.pending_bytes += line.len() + ENTRY_BYTES;
         self.queue.push_back(Entry::Line(line));
+        self.count();
         wake
     }
-}
 
-/// The place of one answer. Dropped without one, it is answered `internal`: whoever waits for it must not wait for ever.
-#[derive(Debug)]
-pub struct ReplySlot {
-    outbox: Option<Arc<Outbox>>,
-    place: u64,
-    tid: Option<Bytes>,
-}
-
-impl ReplySlot {
-    /// Puts the answer in its place.
-    pub fn fill(mut self, answer: &Result<Bytes, Error>) {
-        self.put(answer);
-    }
-
-    fn put(&mut self, answer: &Result<Bytes, Error>) {
-        let Some(outbox) = self.outbox.take() else {
-            return;
-        };
-        let line = reply_line(answer, self.tid.as_deref());
-        let mut state = outbox.lock();
-        // Where the connection closes without the answers, none is waited for.
-        state.waiting = state.waiting.saturating_sub(1);
-        let index = self
-            .place
-            .checked_sub(state.first)
-            .and_then(|index| usize::try_from(index).ok());
-        let length = line.len();
-        let is_first = index == Some(0);
-        if let Some(entry @ Entry::Waiting) = index.and_then(|index| state.queue.get_mut(index)) {
-            *entry = Entry::Line(line);
-            state.pending_bytes += length;
-        }
-        let settled = state.waiting == 0 || state.waiting + 1 == outbox.max_requests;
-        drop(state);
-        if is_first {
-            outbox.written.notify_one();
-        }
-        if settled {
-            outbox.settled.notify_one();
-        }
-    }
-}
-
-impl Drop for ReplySlot {
-    fn drop(&mut self) {
-        if self.outbox.is_some() {
-            let text = "something went wrong inside chatd, and its log says what; a change may have been made or not";
-            self.put(&Err(Error::new(Code::Internal, text)));
-        }
+    /// Tells what the connection holds.
+    fn count(&mut self) {
+        let held = self.held_bytes + self.kept_free_bytes;
+        self.usage
+            .set(self.pending_bytes + self.under_way_bytes + held);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn outbox() -> Arc<Outbox> {
-        Arc::new(Outbox::new(1000, 8))
-    }
-
-    fn text(outbox: &Outbox) -> Option<String> {
-        match outbox.try_next(10_000)? {
-            Batch::Write(bytes) => {
-                outbox.wrote(bytes.len());
-                Some(String::from_utf8(bytes.to_vec()).unwrap())
-            }
-            other => Some(format!("{other:?}")),
-        }
-    }
-
-    fn line(text: &'static str) -> Bytes {
-        Bytes::from_static(text.as_bytes())
-    }
-
-    fn answer(slot: ReplySlot, data: &'static str) {
-        slot.fill(&Ok(line(data)));
-    }
-
-    fn sent(text: &str) -> String {
-        format!("{{\"result\":\"ok\",\"data\":{text}}}\n")
-    }
-
-    #[test]
-    fn answers_keep_their_order_and_events_stay_behind_them() {
-        let outbox = outbox();
-        let first = outbox.reserve(None);
-        let second = outbox.reserve(None);
-        outbox.offer(1, &line("event "));
-        answer(second, "two");
-        assert_eq!(text(&outbox), None);
-        answer(first, "one");
-        let expected = sent("one") + &sent("two") + "event ";
-        assert_eq!(text(&outbox), Some(expected));
-        assert_eq!(outbox.lock().pending_bytes, 0);
-    }
-
-    #[test]
-    fn a_full_outbox_goes_on_from_the_journal_without_loss_or_doubling() {
-        let outbox = outbox();
-        let long = Bytes::from(vec![b'x'; 600]);
-        outbox.offer(1, &long);
-        outbox.offer(2, &long);
-        outbox.offer(3, &long);
-        assert!(text(&outbox).is_some());
-        assert_eq!(text(&outbox).as_deref(), Some("CatchUp(2)"));
-        outbox.offer(4, &long);
-        assert!(!outbox.caught_up_to(3));
-        assert_eq!(text(&outbox).as_deref(), Some("CatchUp(4)"));
-        assert!(
-            outbox.caught_up_to(5),
-            "the journal may be ahead of the hub"
-        );
-        outbox.offer(5, &long);
-        assert_eq!(text(&outbox), None, "5 was pushed from the journal");
-        outbox.offer(6, &line("six"));
-        assert_eq!(text(&outbox).as_deref(), Some("six"));
-    }
-
-    #[tokio::test]
-    async fn an_event_that_is_larger_than_the_buffer_wakes_the_writer() {
-        let outbox = outbox();
-        let waiting = tokio::spawn({
-            let outbox = Arc::clone(&outbox);
-            async move { outbox.next_batch(10_000).await }
-        });
-        tokio::task::yield_now().await;
-        let offered = outbox.offer(1, &Bytes::from(vec![b'x'; 2000]));
-        assert_eq!((offered.kept, offered.wake), (false, true));
-        outbox.wake();
-        assert_eq!(waiting.await.unwrap(), Batch::CatchUp(1));
-    }
-
-    #[test]
-    fn what_is_not_stored_is_dropped_when_there_is_no_room() {
-        let outbox = outbox();
-        outbox.offer(1, &Bytes::from(vec![b'x'; 900]));
-        outbox.offer_ephemeral(&Bytes::from(vec![b'y'; 200]));
-        assert_eq!(text(&outbox).map(|text| text.len()), Some(900));
-        outbox.offer_ephemeral(&line("z"));
-        assert_eq!(text(&outbox).as_deref(), Some("z"));
-    }
-
-    #[test]
-    fn the_end_of_input_lets_answers_out_first() {
-        let outbox = outbox();
-        let slot = outbox.reserve(None);
-        outbox.end_input();
-        assert_eq!(text(&outbox), None);
-        answer(slot, "one");
-        assert_eq!(text(&outbox), Some(sent("one")));
-        assert_eq!(text(&outbox).as_deref(), Some("Drained"));
-    }
-
-    #[test]
-    fn a_lost_answer_is_internal_with_its_tid_and_does_not_hold_up_the_next() {
-        let outbox = outbox();
-        drop(outbox.reserve(Some(line("7"))));
-        answer(outbox.reserve(None), "two");
-        outbox.close_with(line("bye"));
-        outbox.push(line("late"));
-        let all = text(&outbox).unwrap();
-        let (lost, rest) = all.split_once('\n').unwrap();
-        assert!(lost.starts_with(r#"{"result":"error","data":{"code":"internal","#));
-        assert!(lost.ends_with(r#","tid":7}"#), "{lost}");
-        assert_eq!(rest, sent("two") + "bye");
-        assert_eq!(text(&outbox).as_deref(), Some("Close"));
-    }
-
-    #[tokio::test]
-    async fn a_connection_that_closes_unanswered_waits_for_no_answer_and_takes_none() {
-        let outbox = outbox();
-        answer(outbox.reserve(None), "one");
-        let in_doubt = outbox.reserve(None);
-        outbox.close_unanswered(line("bye"));
-        outbox.all_answered().await;
-        assert_eq!(text(&outbox), Some(sent("one") + "bye"));
-        drop(in_doubt);
-        assert_eq!(text(&outbox).as_deref(), Some("Close"));
-        assert_eq!(outbox.lock().pending_bytes, 0);
-    }
-}
+mod tests;

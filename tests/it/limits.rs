@@ -204,11 +204,12 @@ fn an_over_long_line_is_charged_for_and_what_is_behind_it_is_done() {
     let mut client = user_from(&daemon, 1);
     let begun = Instant::now();
     let mut sender = client.sender();
-    thread::spawn(move || {
+    let sending = thread::spawn(move || {
         let _ = sender.write_all(&vec![b'x'; 650_000]);
         let _ = sender.write_all(b"\n");
     });
     assert_eq!(client.next_value()["data"]["code"], "line_too_long");
+    sending.join().expect("send");
     goes_on(&mut client);
     took(begun.elapsed(), Duration::from_secs(1));
 }

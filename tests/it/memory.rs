@@ -1,8 +1,12 @@
 //! What clients can make the daemon hold for them is bounded.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Daemon};
+use crate::harness::{Client, Daemon, Socket, wait_until};
+use crate::lines::goes_on;
+use crate::siege::{is_full, raise_descriptors, size};
 
 /// A trusted client, and a conversation with so many of the largest messages.
 fn conversation(daemon: &Daemon, messages: usize) -> (Client, String) {
@@ -99,4 +103,75 @@ fn subscriptions_with_long_names_are_bounded_in_bytes() {
     let each = (daemon.resident_bytes() - before) / clients.len();
     println!("{each} bytes for the subscriptions of a connection");
     assert!(each < 5 * 1024 * 1024, "{each}");
+}
+
+/// A user's connection from the address 127.0.N.1, which asks for many pages and reads none.
+fn hog(daemon: &Daemon, network: u8, conversation: &str) -> Client {
+    let source = IpAddr::V4(Ipv4Addr::new(127, 0, network, 1));
+    let socket = Socket::connect_from(source, daemon.address_of("login")).expect("connect");
+    socket.take_little().expect("a small buffer");
+    let mut client = Client::over(socket);
+    client.login("ann", "s3cret");
+    for _ in 0..20 {
+        let filter = json!({"conversation_id": conversation});
+        let data = json!({"filter": filter, "fields": "_all", "size": 1000});
+        client.request("message", "search", data);
+    }
+    client
+}
+
+#[test]
+fn what_many_clients_that_read_nothing_bind_is_bounded_and_others_go_on() {
+    const MEBIBYTE: usize = 1024 * 1024;
+    raise_descriptors();
+    let most = size(16, 256) * MEBIBYTE;
+    let daemon = Daemon::with(&format!(
+        "[[listen]]\naddress = \"127.0.0.1:0\"\n\
+         [[listen]]\naddress = \"127.0.0.1:0\"\naccess = \"login\"\n\
+         [limits]\nmax_memory_bytes_pending = {most}\nmax_memory_bytes_pending_per_address = {}\n",
+        most / 4
+    ));
+    let (mut trusted, conversation) = conversation(&daemon, 70);
+    let mut modest = Client::connect(daemon.address_of("login"));
+    modest.login("ann", "s3cret");
+    let before = daemon.resident_bytes();
+    let hogs: Vec<Client> = (0..size(6, 40))
+        .flat_map(|_| 1..=5)
+        .map(|network| hog(&daemon, network, &conversation))
+        .collect();
+    let held = |trusted: &mut Client| {
+        let info = trusted.ok("server", "info", json!({}));
+        let held = info["counters"]["memory_bytes_pending"].as_u64();
+        usize::try_from(held.expect("a counter")).expect("a size")
+    };
+    let mut highest = 0;
+    wait_until("what is bound to be near its bound", || {
+        let now = held(&mut trusted);
+        highest = highest.max(now);
+        now > most / 2
+    });
+    for _ in 0..200 {
+        goes_on(&mut modest);
+        highest = highest.max(held(&mut trusted));
+    }
+    // Strangers leave a quarter to trusted connections. Where so many pages are asked for, theirs waits long behind them.
+    let filter = json!({"conversation_id": conversation});
+    let data = json!({"filter": filter, "fields": "_all", "size": 1000});
+    if !is_full() {
+        wait_until("a page", || {
+            trusted.call("message", "search", data.clone())["result"] == "ok"
+        });
+    }
+    let grown = daemon.resident_bytes().saturating_sub(before);
+    println!(
+        "{} connections that read nothing: {highest} bytes held of {most}, {grown} bytes of memory",
+        hogs.len()
+    );
+    assert!(highest <= most, "{highest}");
+    // The copies of searches under way, and what the allocator keeps, come on top.
+    assert!(grown <= 2 * most + 32 * MEBIBYTE, "{grown}");
+    drop(hogs);
+    wait_until("all to be given back", || held(&mut trusted) == 0);
+    let data = json!({"filter": {"conversation_id": conversation}, "fields": "message"});
+    assert_eq!(modest.ok("message", "search", data)["total"], 70);
 }

@@ -31,12 +31,12 @@ pub fn size<T>(small: T, full: T) -> T {
     if is_full() { full } else { small }
 }
 
-fn is_full() -> bool {
+pub fn is_full() -> bool {
     std::env::var("CHATD_SIEGE").is_ok_and(|size| size == "full")
 }
 
 /// Lets this process have as many descriptors as it may.
-fn raise_descriptors() {
+pub fn raise_descriptors() {
     let maximum = getrlimit(Resource::Nofile).maximum;
     let raised = Rlimit {
         current: maximum,

@@ -151,6 +151,7 @@ impl Connection {
             seq: 1,
             epoch: Id(8),
             counters: &self.counters,
+            memory_bytes_pending: 0,
         };
         let context = Context {
             by: Principal::Trusted,

@@ -98,6 +98,17 @@ impl Socket {
         socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO))
     }
 
+    /// Has the system take little for a client that does not read.
+    pub fn take_little(&self) -> io::Result<()> {
+        const BYTES: usize = 4096;
+        match self {
+            Self::Tcp(tcp) | Self::Tls(Tls { tcp, .. }) => {
+                socket2::SockRef::from(tcp).set_recv_buffer_size(BYTES)
+            }
+            Self::Unix(unix) => socket2::SockRef::from(unix).set_recv_buffer_size(BYTES),
+        }
+    }
+
     /// The certificate that the other side presented, if this is TLS.
     pub fn peer_certificate(&self) -> Option<Vec<u8>> {
         let Self::Tls(tls) = self else { return None };
