@@ -139,15 +139,16 @@ fn text(value: &Value) -> String {
 }
 
 /// The example of `server help` with what there is in place of what there is not.
-fn fill_in(example: &str, objects: &Objects, session: &str) -> String {
+fn fill_in(example: &Value, objects: &Objects, session: &str) -> String {
     // Only who creates a user needs a login that nobody has.
-    let creates = example.contains(r#""subclass":"user","cmd":"create""#);
+    let creates = example["subclass"] == "user" && example["cmd"] == "create";
     let login = if creates {
         format!("{}-new", objects.login)
     } else {
         objects.login.clone()
     };
     example
+        .to_string()
         .replace("01k9user00001", &objects.user)
         .replace("01k9user00002", &objects.other)
         .replace("01k9conv00001", &objects.conversation)
@@ -362,7 +363,7 @@ const TOKEN_BYTES: usize = 68;
 fn try_every_command(watched: &mut Watched) {
     let commands = watched.setup.ok("server", "help", json!({}))["commands"].take();
     for command in commands.as_array().expect("the commands") {
-        let example = command["example"].as_str().expect("an example");
+        let example = &command["example"];
         let before = watched.said.len();
         for who in EVERYBODY {
             let objects = watched.objects();
