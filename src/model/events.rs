@@ -1,7 +1,7 @@
 //! A run of events that many connections share.
 
 use crate::model::{Event, Seq};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
@@ -21,36 +21,54 @@ struct Run {
     ends: Vec<usize>,
 }
 
+/// Events for a run, while they come one by one; what their lines were part of is not held.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    events: Vec<Event>,
+    lines: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Gathered {
+    /// Takes in the next event.
+    pub fn push(&mut self, event: Event) {
+        self.lines.extend_from_slice(&event.line);
+        self.ends.push(self.lines.len());
+        let line = Bytes::new();
+        self.events.push(Event { line, ..event });
+    }
+
+    /// The run of them all.
+    #[must_use]
+    pub fn finish(mut self) -> Events {
+        self.lines.shrink_to_fit();
+        self.ends.shrink_to_fit();
+        self.events.shrink_to_fit();
+        let lines = Bytes::from(self.lines);
+        let mut begin = 0;
+        for (event, &end) in self.events.iter_mut().zip(&self.ends) {
+            event.line = lines.slice(std::mem::replace(&mut begin, end)..end);
+        }
+        Events {
+            part: 0..self.events.len(),
+            run: Arc::new(Run {
+                events: self.events,
+                lines,
+                ends: self.ends,
+            }),
+        }
+    }
+}
+
 impl Events {
     /// A run of these events.
     #[must_use]
     pub fn new(events: &[Event]) -> Self {
-        let bytes = events.iter().map(|event| event.line.len()).sum();
-        let mut lines = BytesMut::with_capacity(bytes);
-        let mut ends = Vec::with_capacity(events.len());
+        let mut gathered = Gathered::default();
         for event in events {
-            lines.extend_from_slice(&event.line);
-            ends.push(lines.len());
+            gathered.push(event.clone());
         }
-        let lines = lines.freeze();
-        let mut begin = 0;
-        let events: Vec<Event> = events
-            .iter()
-            .zip(&ends)
-            .map(|(event, &end)| Event {
-                line: lines.slice(std::mem::replace(&mut begin, end)..end),
-                audience: event.audience.clone(),
-                ..*event
-            })
-            .collect();
-        Self {
-            part: 0..events.len(),
-            run: Arc::new(Run {
-                events,
-                lines,
-                ends,
-            }),
-        }
+        gathered.finish()
     }
 
     /// Those from `seq` on, if `seq` is one of them.

@@ -15,7 +15,7 @@ mod value;
 
 pub use clock::Clock;
 pub use event::{Audience, Event, EventType, Seq, Sight, Subclass};
-pub use events::Events;
+pub use events::{Events, Gathered};
 pub use id::{ConversationId, Id, IdMaker, IdText, MessageId, TokenId, UserId};
 pub use object::{
     Conversation, Field, FieldKind, FieldValue, Kind, Message, Object, Projection, Role, User,

@@ -33,7 +33,11 @@ pub async fn write(
                 }
                 outbox.wrote(length);
             }
-            Batch::CatchUp(next) => catch_up(shared, id, outbox, next).await,
+            Batch::CatchUp(next) => {
+                catch_up(shared, id, outbox, next).await;
+                // From memory, and to a client that reads fast, a long way would be gone without a pause.
+                tokio::task::yield_now().await;
+            }
             Batch::Close | Batch::Drained => return Ok(()),
         }
     }

@@ -94,3 +94,76 @@ impl Pieces {
 
 /// Pieces that may be kept at all, however small.
 const SLOTS_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Audience, Event, EventType, Id, Subclass};
+    use bytes::Bytes;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    fn piece(bytes: usize, damage: Option<&str>) -> Piece {
+        let event = Event {
+            seq: 1,
+            subclass: Subclass::User,
+            kind: EventType::Created,
+            object: Id(1),
+            audience: Audience::default(),
+            line: Bytes::from(vec![b'x'; bytes]),
+        };
+        Piece {
+            events: Events::new(&[event]),
+            end: 0,
+            behind: Next::FIRST,
+            full: true,
+            damage: damage.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn many_who_read_a_piece_at_once_read_it_once() {
+        let (pieces, reads) = (Pieces::default(), AtomicUsize::new(0));
+        let get = |offset| {
+            let read = || {
+                reads.fetch_add(1, Ordering::Relaxed);
+                Ok(piece(100, None))
+            };
+            pieces.get((1, offset), |_| true, read).unwrap()
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| (0..10).for_each(|offset| drop(get(offset))));
+            }
+        });
+        assert_eq!(reads.load(Ordering::Relaxed), 10);
+    }
+
+    #[test]
+    fn what_is_stale_or_damaged_is_read_again_and_memory_is_bounded() {
+        let pieces = Pieces::default();
+        let read = |key, good: bool, piece: Piece| {
+            let mut read = false;
+            let get = || {
+                read = true;
+                Ok(piece)
+            };
+            pieces.get(key, |_| good, get).unwrap();
+            read
+        };
+        assert!(read((1, 0), true, piece(1, Some("damaged"))));
+        assert!(read((1, 0), true, piece(1, None)));
+        assert!(!read((1, 0), true, piece(1, None)));
+        assert!(read((1, 0), false, piece(1, None)));
+        let large = READ_EVENTS_MAX_BYTES / 4;
+        for offset in 1..100 {
+            assert!(read((1, offset), true, piece(large, None)));
+            // Who is used stays.
+            assert!(!read((1, 0), true, piece(1, None)));
+        }
+        assert!(!read((1, 99), true, piece(large, None)));
+        assert!(read((1, 1), true, piece(large, None)));
+        let kept = pieces.0.lock().unwrap();
+        let bytes: usize = kept.iter().map(|kept| kept.bytes).sum();
+        assert!(bytes <= READ_EVENTS_MAX_BYTES, "{bytes}");
+    }
+}

@@ -9,7 +9,7 @@ use super::pieces::{Piece, Pieces};
 use super::records::{Records, Skim, Step};
 use super::segment::{Index, Mark, Seal, Segment};
 use crate::limits::INDEX_EVERY_BYTES;
-use crate::model::{Events, Id, Seq};
+use crate::model::{Events, Gathered, Id, Seq};
 use crate::store::data_dir::Directory;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -307,7 +307,7 @@ impl JournalReader {
     fn read_piece(&self, here: &Stretch, offset: u64, mut next: Next) -> Result<Piece, Damage> {
         let mut records = Records::open(&self.directory, &here.segment.name(), Some(here.bytes))?;
         records.go_to(offset)?;
-        let mut events = Vec::new();
+        let mut events = Gathered::default();
         let mut damage = None;
         while next != here.behind && records.offset() < offset + INDEX_EVERY_BYTES {
             let Step::Record(whole) = records.read(next)? else {
@@ -315,11 +315,13 @@ impl JournalReader {
                 break;
             };
             let decoded = decode_events(&whole.payload).map_err(|_| records.unknown(&whole))?;
-            events.extend(decoded);
+            for event in decoded {
+                events.push(event);
+            }
             next = whole.next;
         }
         Ok(Piece {
-            events: Events::new(&events),
+            events: events.finish(),
             end: records.offset(),
             behind: next,
             full: damage.is_none() && records.offset() >= offset + INDEX_EVERY_BYTES,

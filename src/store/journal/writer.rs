@@ -105,6 +105,12 @@ impl JournalWriter {
         })
     }
 
+    /// Lets the segment grow to another size.
+    #[cfg(test)]
+    pub fn grow_to(&mut self, segment_max_bytes: u64) {
+        self.segment_max_bytes = segment_max_bytes;
+    }
+
     /// Appends a round and syncs it.
     pub fn append(&mut self, round: &Round) -> Result<(), AppendError> {
         debug_assert_eq!(round.head.record, self.next.record);
