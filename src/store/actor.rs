@@ -164,25 +164,21 @@ impl Store {
         }
     }
 
-    /// Answers a query from the committed state.
+    /// Answers a query from the committed state. The time that a search may take begins when it does (protocol.md, 5).
     pub async fn query(&self, by: Principal, query: Query) -> Result<Answer, Error> {
-        let deadline = Instant::now() + self.shared.settings.search_time;
         let query = Arc::new(query);
-        let short = {
+        let answer_within = |time: Duration| {
             let query = Arc::clone(&query);
-            move |shared: &Shared| {
-                let short = Instant::now() + SHORT_SEARCH;
-                shared.answer(by, &query, deadline.min(short))
-            }
+            move |shared: &Shared| shared.answer(by, &query, Instant::now() + time)
         };
+        let search_time = self.shared.settings.search_time;
+        let short = answer_within(SHORT_SEARCH.min(search_time));
         match self.blocking(&self.reads, short).await {
-            Err(error) if error.code() == Code::Timeout && Instant::now() < deadline => {}
+            Err(error) if error.code() == Code::Timeout && search_time > SHORT_SEARCH => {}
             answer => return answer,
         }
-        self.blocking(&self.searches, move |shared| {
-            shared.answer(by, &query, deadline)
-        })
-        .await
+        self.blocking(&self.searches, answer_within(search_time))
+            .await
     }
 
     /// The newest and the oldest event.
