@@ -119,6 +119,14 @@ pub const SETTLE_MAX_MS: u64 = 50;
 pub const FREE_MIN_BYTES: u64 = 8 * 1024 * 1024;
 /// Bytes that are kept back, at least, so that chatd can start on a full disk.
 pub const RESERVE_BYTES: u64 = 4 * 1024 * 1024;
+/// Milliseconds that the clock may jump ahead before what expires does not follow at once; and for which a larger jump
+/// must have lasted before it does.
+pub const CLOCK_HELD_MS: u64 = 3_600_000;
+/// Milliseconds that the clock may be behind the newest record before that is told.
+pub const CLOCK_TOLD_MS: u64 = 60_000;
+/// Milliseconds after the newest record when the time is noted in the log, so that the next start knows how long chatd
+/// was off.
+pub const TIME_NOTED_MS: u64 = 1_800_000;
 /// Milliseconds after which a round is logged as slow.
 pub const SLOW_ROUND_MS: u128 = 250;
 /// Seconds that a stopping daemon gives its connections to take their answers.

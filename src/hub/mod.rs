@@ -363,7 +363,7 @@ impl Hub {
         let newest = state.newest;
         for subscriber in state.subscribers.values_mut() {
             if let Some(position) = &subscriber.position
-                && now_ms.saturating_sub(position.at_ms) >= POSITION_EVERY_MS
+                && now_ms.abs_diff(position.at_ms) >= POSITION_EVERY_MS
                 && subscriber.outbox.is_live()
             {
                 subscriber.tell_position(newest, now_ms);

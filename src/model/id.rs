@@ -1,7 +1,7 @@
 //! Ids: 64 bits, made by the server, sorting by time of creation (protocol.md, 3).
 //!
 //! The upper 48 bits are the milliseconds since the Unix epoch at which the id was made, the lower 16 count within
-//! one. On the wire an id is thirteen digits of a base-32 alphabet whose order is that of the numbers, so that texts
+//! one; where the clock was set back, ids go on from the newest one, ahead of it. On the wire an id is thirteen digits of a base-32 alphabet whose order is that of the numbers, so that texts
 //! sort like the ids they stand for. In the store it is eight big-endian bytes.
 
 use serde::{Serialize, Serializer};
@@ -12,6 +12,9 @@ const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 pub const ID_CHARS: usize = 13;
 /// Bits of an id below its milliseconds.
 const COUNTER_BITS: u32 = 16;
+
+/// The latest time in an id: a clock that is far beyond leaves half of all ids for those to come.
+const TIME_MAX_MS: u64 = (1 << 47) - 1;
 
 /// Any id. 0 is never given to an object.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -154,7 +157,7 @@ impl IdMaker {
 
     /// The next id, for an object made at `now_ms`.
     pub fn next(&mut self, now_ms: u64) -> Id {
-        self.last = (self.last + 1).max(now_ms << COUNTER_BITS);
+        self.last = (self.last + 1).max(now_ms.min(TIME_MAX_MS) << COUNTER_BITS);
         Id(self.last)
     }
 
@@ -241,5 +244,16 @@ mod tests {
             .collect();
         assert!(ids.windows(2).all(|pair| pair[0] < pair[1]), "{ids:?}");
         assert_eq!(ids[3].0, 9 << COUNTER_BITS);
+    }
+
+    #[test]
+    fn ids_rise_when_the_clock_is_at_its_end() {
+        let mut maker = IdMaker::default();
+        let ids: Vec<Id> = [u64::MAX, 1 << 48, 5, u64::MAX]
+            .into_iter()
+            .map(|now| maker.next(now))
+            .collect();
+        assert!(ids.windows(2).all(|pair| pair[0] < pair[1]), "{ids:?}");
+        assert!(ids[3].0 < u64::MAX / 2 + 10);
     }
 }

@@ -13,7 +13,7 @@ mod text;
 mod token;
 mod value;
 
-pub use clock::Clock;
+pub use clock::{Clock, ClockNote, Moment};
 pub use event::{Audience, Event, EventType, Seq, Sight, Subclass};
 pub use events::{Events, Gathered};
 pub use id::{ConversationId, Id, IdMaker, IdText, MessageId, TokenId, UserId};

@@ -16,7 +16,9 @@ use crate::memory::Memory;
 use crate::model::{Clock, Event};
 use crate::registry::{Access, Registry};
 use crate::session::Shared;
-use crate::store::{self, Failure, OnCommit, OpenError, Settings, Store};
+use crate::store::{
+    self, Change, Ended, Failure, OnCommit, OpenError, Operation, Principal, Settings, Store,
+};
 use crate::throttle::{FailedLogins, Rates};
 use crate::tls::Tls;
 use crate::wire::CloseReason;
@@ -318,6 +320,14 @@ async fn keep_house(shared: Arc<Shared>) {
             _ = ticks.tick() => {}
         }
         shared.hub.tell_positions(shared.clock.now_ms());
+        if shared.store.is_time_due() {
+            let operation = Operation {
+                by: Principal::Trusted,
+                change: Change::NoteTime,
+            };
+            let done = Box::new(|_| {});
+            shared.store.apply(operation, Ended::default(), done).await;
+        }
         shared.rates.forget_quiet();
         for (told, (name, counter)) in told.iter_mut().zip(&counters) {
             let total = counter.get();

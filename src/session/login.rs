@@ -261,8 +261,7 @@ impl Session {
     /// Notes that a token was used, once a minute at most.
     async fn note_use(&self, token: TokenId, last_used_time: Option<u64>) {
         let now_ms = self.shared.clock.now_ms();
-        let noted =
-            last_used_time.is_some_and(|time| now_ms.saturating_sub(time) < TOKEN_USE_NOTED_MS);
+        let noted = last_used_time.is_some_and(|time| now_ms.abs_diff(time) < TOKEN_USE_NOTED_MS);
         if !noted {
             let operation = Operation {
                 by: Principal::Trusted,

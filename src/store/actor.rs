@@ -7,8 +7,8 @@
 mod rounds;
 
 use crate::error::{Code, Error};
-use crate::limits::{CATCH_UP_MAX_BYTES, MAILBOX_MAX_OPERATIONS};
-use crate::model::{Clock, Events, Id, Seq, UserId};
+use crate::limits::{CATCH_UP_MAX_BYTES, MAILBOX_MAX_OPERATIONS, TIME_NOTED_MS};
+use crate::model::{Clock, ClockNote, Events, Id, Seq, UserId};
 use crate::store::failure::Failure;
 use crate::store::operation::{Answer, Ended, Operation, Principal, Query};
 use crate::store::present::Present;
@@ -16,6 +16,7 @@ use crate::store::rows::Head;
 use crate::store::rules::Deletions;
 use crate::store::state::State;
 use crate::store::txn::Round;
+use crate::store::txn::Txn;
 use crate::store::{Done, EventPage, LogHead, OnCommit, OpenError};
 use crate::store::{answer, moment, present};
 use rounds::Actor;
@@ -118,13 +119,18 @@ impl Store {
     ) -> Result<Self, OpenError> {
         let mut head = Ok(Head::default());
         let mut deletions = Ok(Deletions::default());
+        let mut noted = Ok(ClockNote::default());
         backend.read(&mut |state| {
             head = moment::head(state);
             deletions = Deletions::of(state);
+            noted = Txn::noted_clock(state);
         });
         let unreadable = |_| OpenError("the state cannot be read; the log says why".to_owned());
         let head = head.map_err(unreadable)?;
         let deletions = deletions.map_err(unreadable)?;
+        settings
+            .clock
+            .go_on_from(head.time, noted.map_err(unreadable)?);
         let shared = Arc::new(Shared {
             backend,
             settings,
@@ -236,6 +242,13 @@ impl Store {
         self.shared.head().seq
     }
 
+    /// Whether the newest record is so old that the time is to be noted ([`Change::NoteTime`]).
+    #[must_use]
+    pub fn is_time_due(&self) -> bool {
+        let log_ms = self.shared.settings.clock.moment(0).log_ms;
+        log_ms.saturating_sub(self.shared.head().time) >= TIME_NOTED_MS
+    }
+
     /// Which log the events count in.
     #[must_use]
     pub fn epoch(&self) -> Id {
@@ -305,17 +318,17 @@ impl Shared {
 
     /// From which time on events are kept, in milliseconds.
     fn kept_since(&self) -> u64 {
-        let now_ms = self.settings.clock.now_ms();
-        now_ms.saturating_sub(self.settings.keep_ms)
+        let now = self.settings.clock.moment(self.settings.keep_ms);
+        now.kept_since_ms
     }
 
     fn answer(&self, by: Principal, query: &Query, deadline: Instant) -> Result<Answer, Error> {
         let long = matches!(query, Query::Search(_));
-        let now_ms = self.settings.clock.now_ms();
+        let held_ms = self.settings.clock.moment(0).held_ms;
         let mut answer = Err(Error::internal());
         self.backend.read(&mut |state| {
             answer = moment::settled(state, by, long, deadline, |head| {
-                answer::answer(state, head, by, query, now_ms, deadline)
+                answer::answer(state, head, by, query, held_ms, deadline)
             });
         });
         answer

@@ -20,7 +20,7 @@ pub fn answer(
     head: &Head,
     by: Principal,
     query: &Query,
-    now_ms: u64,
+    held_ms: u64,
     deadline: Instant,
 ) -> Result<Answer, Error> {
     let rights = Rights::of(state, by)?;
@@ -93,7 +93,7 @@ pub fn answer(
         Query::Power => Ok(Answer::Power(rights.everything())),
         Query::Tokens(user) => json(&rules::tokens_of(state, rights, user.as_ref())?),
         Query::LoginHolder(folded) => login_holder(state, folded).map(Answer::LoginHolder),
-        Query::TokenOwner(hash) => rules::token_owner(state, hash, now_ms).map(Answer::TokenOwner),
+        Query::TokenOwner(hash) => rules::token_owner(state, hash, held_ms).map(Answer::TokenOwner),
         Query::Sight(user) => sight(state, *user).map(Answer::Sight),
     }
 }

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `0` | | format version |
 //! | `1` | | [`super::rows::Head`] |
+//! | `2` | | [`crate::model::ClockNote`] |
 //! | `u` | user | user |
 //! | `l` | folded login | user id |
 //! | `c` | conversation | conversation |
@@ -30,6 +31,9 @@ use crate::model::{ConversationId, Id, MessageId, TokenHash, TokenId, UserId};
 pub const FORMAT: &[u8] = b"0";
 /// The key of the head.
 pub const HEAD: &[u8] = b"1";
+
+/// The key of what is noted of the clock.
+pub const CLOCK: &[u8] = b"2";
 
 /// A key of a kind byte and one id.
 pub type One = [u8; 9];

@@ -129,6 +129,8 @@ pub enum Change {
         token: Given<TokenId>,
     },
     /// Notes that a token was used just now.
+    /// Notes the time in the log.
+    NoteTime,
     UseToken {
         token: TokenId,
     },
@@ -195,6 +197,7 @@ impl Change {
             | Self::CreateConversation { .. }
             | Self::CreateToken { .. }
             | Self::DeleteToken { .. }
+            | Self::NoteTime
             | Self::UseToken { .. } => None,
         }
     }

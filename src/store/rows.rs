@@ -43,7 +43,7 @@ pub struct Head {
     pub seq: u64,
     /// The newest id.
     pub last_id: u64,
-    /// The time of the newest round, in milliseconds.
+    /// The time of the newest round, in milliseconds: [`crate::model::Moment::log_ms`], which never runs backwards.
     pub time: u64,
     /// Users.
     pub users: u64,
@@ -132,7 +132,7 @@ pub struct NonceRow {
     pub message: u64,
     /// SHA-256 of the first text: an update changes the message, not what the nonce was used for.
     pub text_hash: [u8; 32],
-    /// When the message was deleted.
+    /// When the message was deleted, by the time that never runs backwards.
     pub deleted_time: Option<u64>,
 }
 

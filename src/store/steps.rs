@@ -1,7 +1,8 @@
 //! A state whose rounds a test makes one by one, so that it can look at it between them.
 
 use crate::model::{
-    ConversationId, Event, Given, Login, MessageId, MessageText, Name, PasswordHash, UserId,
+    ClockNote, ConversationId, Event, Given, Login, MessageId, MessageText, Moment, Name,
+    PasswordHash, UserId,
 };
 use crate::store::operation::{Answer, Change, Operation, Outcome, Principal, Query};
 use crate::store::rows::Head;
@@ -43,11 +44,15 @@ impl Steps {
         }
     }
 
+    fn moment(&self) -> (Moment, ClockNote) {
+        (Moment::at(self.now_ms, KEEP_MS), ClockNote::default())
+    }
+
     /// Makes a change for a trusted client, and nothing else.
     pub fn apply(&mut self, change: Change) -> Outcome {
         let by = Principal::Trusted;
-        let mut txn = Txn::new(&self.state, self.head, self.now_ms);
-        let outcome = rules::decide(&mut txn, Operation { by, change }, KEEP_MS).unwrap();
+        let mut txn = Txn::new(&self.state, self.head, self.moment());
+        let outcome = rules::decide(&mut txn, Operation { by, change }).unwrap();
         let round = txn.finish().unwrap();
         let turn = rules::Turn::default();
         self.commit(round, &turn);
@@ -60,7 +65,7 @@ impl Steps {
         if self.deletions.next(now).is_none_or(|next| next > now) {
             return false;
         }
-        let mut txn = Txn::new(&self.state, self.head, self.now_ms);
+        let mut txn = Txn::new(&self.state, self.head, self.moment());
         let turn = self.deletions.take_slices(&mut txn, now);
         let round = txn.finish().unwrap();
         self.commit(round, &turn);
@@ -69,8 +74,8 @@ impl Steps {
 
     /// Forgets a slice of what has expired.
     pub fn forget_expired(&mut self) {
-        let mut txn = Txn::new(&self.state, self.head, self.now_ms);
-        rules::forget_expired(&mut txn, KEEP_MS).unwrap();
+        let mut txn = Txn::new(&self.state, self.head, self.moment());
+        rules::forget_expired(&mut txn).unwrap();
         let round = txn.finish().unwrap();
         self.commit(round, &rules::Turn::default());
     }

@@ -5,7 +5,8 @@
 
 use crate::error::Error;
 use crate::model::{
-    Audience, ConversationId, Event, EventType, Id, IdMaker, MessageId, Subclass, UserId,
+    Audience, ClockNote, ConversationId, Event, EventType, Id, IdMaker, MessageId, Moment,
+    Subclass, UserId,
 };
 use crate::store::keys::{self, Range};
 use crate::store::rows::{self, ConversationRow, CountersRow, Head, MessageRow, UserRow};
@@ -23,6 +24,8 @@ enum Before {
 /// The changes of a round, and the events that they cause.
 pub struct Txn<'a> {
     base: &'a dyn State,
+    now: Moment,
+    clock: ClockNote,
     overlay: BTreeMap<Blob, Option<Blob>>,
     undo: Vec<(Blob, Before)>,
     /// The numbers and counters as the round has made them.
@@ -51,16 +54,18 @@ pub struct Round {
 }
 
 impl<'a> Txn<'a> {
-    /// A round over `base`, whose head is `head`, at the time `now_ms`.
+    /// A round over `base`, whose head is `head`, at the moment `now`.
     #[must_use]
-    pub fn new(base: &'a dyn State, head: Head, now_ms: u64) -> Self {
+    pub fn new(base: &'a dyn State, head: Head, (now, clock): (Moment, ClockNote)) -> Self {
         let head = Head {
             record: head.record + 1,
-            time: head.time.max(now_ms),
+            time: head.time.max(now.log_ms),
             ..head
         };
         Self {
             base,
+            now,
+            clock,
             overlay: BTreeMap::new(),
             undo: Vec::new(),
             head,
@@ -73,10 +78,41 @@ impl<'a> Txn<'a> {
         }
     }
 
-    /// The time of the round, which never runs backwards.
+    /// The time of the round by the clock: what objects and events show.
     #[must_use]
     pub fn now_ms(&self) -> u64 {
+        self.now.wall_ms
+    }
+
+    /// The time of the round that never runs backwards: by it is counted how long something is kept.
+    #[must_use]
+    pub fn log_ms(&self) -> u64 {
         self.head.time
+    }
+
+    /// The time of the round by which tokens expire.
+    #[must_use]
+    pub fn held_ms(&self) -> u64 {
+        self.now.held_ms
+    }
+
+    /// What was made before this, by [`Txn::log_ms`], has been kept for long enough.
+    #[must_use]
+    pub fn kept_since_ms(&self) -> u64 {
+        self.now.kept_since_ms
+    }
+
+    /// Notes what the next start must know of the clock.
+    pub fn note_clock(&mut self) -> Result<(), Error> {
+        let clock = rows::encode(&self.clock)?;
+        self.put(keys::CLOCK, clock);
+        Ok(())
+    }
+
+    /// What is noted of the clock.
+    pub fn noted_clock(state: &dyn State) -> Result<ClockNote, Error> {
+        let note = state.get(keys::CLOCK)?;
+        note.map_or(Ok(ClockNote::default()), |row| rows::decode(&row))
     }
 
     /// Bytes of changes and events so far.
@@ -116,6 +152,9 @@ impl<'a> Txn<'a> {
 
     /// The round as it is to be written.
     pub fn finish(mut self) -> Result<Round, Error> {
+        if !Self::noted_clock(self.base)?.agrees(&self.clock) {
+            self.note_clock()?;
+        }
         let head = rows::encode(&self.head)?;
         self.overlay.insert(keys::HEAD.into(), Some(head.into()));
         Ok(Round {
@@ -128,7 +167,7 @@ impl<'a> Txn<'a> {
     /// A new id.
     pub fn new_id(&mut self) -> Id {
         let mut maker = IdMaker::after(self.head.last_id);
-        let id = maker.next(self.head.time);
+        let id = maker.next(self.now.held_ms);
         self.head.last_id = maker.last();
         id
     }
@@ -175,7 +214,7 @@ impl<'a> Txn<'a> {
             object,
             body,
             self.head.seq,
-            self.head.time,
+            self.now.wall_ms,
             by,
         );
         self.bytes += line.len();
@@ -343,7 +382,11 @@ mod tests {
         let base: BTreeMap<Blob, Blob> = ["a1", "a3", "a5"]
             .map(|key| (Blob::from(key), Blob::from("base")))
             .into();
-        let mut txn = Txn::new(&base, Head::default(), 1);
+        let mut txn = Txn::new(
+            &base,
+            Head::default(),
+            (Moment::at(1, 0), ClockNote::default()),
+        );
         txn.put(b"a2", "new");
         txn.remove(b"a3");
         txn.put(b"a5", "changed");
@@ -378,7 +421,11 @@ mod tests {
     #[test]
     fn a_refused_operation_leaves_nothing() {
         let base: BTreeMap<Blob, Blob> = BTreeMap::new();
-        let mut txn = Txn::new(&base, Head::default(), 7);
+        let mut txn = Txn::new(
+            &base,
+            Head::default(),
+            (Moment::at(7, 0), ClockNote::default()),
+        );
         txn.put(b"a", "kept");
         txn.keep();
         txn.put(b"a", "lost");

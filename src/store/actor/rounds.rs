@@ -164,20 +164,19 @@ impl Actor {
     /// Decides, commits and answers one round.
     fn round(&mut self, jobs: &mut std::collections::VecDeque<Job>) {
         let shared = Arc::clone(&self.shared);
-        let keep_ms = shared.settings.keep_ms;
-        let now_ms = shared.settings.clock.now_ms();
+        let now_and_clock = shared.settings.clock.look(shared.settings.keep_ms);
         let now = Instant::now();
         self.written = false;
         let mut round = None;
         let mut turn = Turn::default();
         shared.backend.read(&mut |state| {
-            let mut txn = Txn::new(state, self.head, now_ms);
+            let mut txn = Txn::new(state, self.head, now_and_clock.clone());
             while let Some(job) = jobs.pop_front() {
                 let ends_sessions = job.operation.change.ends().is_some();
                 let result = if job.session.is_set() {
                     Err(rules::not_logged_in())
                 } else {
-                    decide(&mut txn, job.operation, keep_ms)
+                    decide(&mut txn, job.operation)
                 };
                 let ends_sessions = ends_sessions && result.is_ok();
                 if result.is_ok() {
@@ -192,7 +191,7 @@ impl Actor {
                 }
             }
             if self.expiry.is_due(now) {
-                if rules::forget_expired(&mut txn, keep_ms).is_ok() {
+                if rules::forget_expired(&mut txn).is_ok() {
                     txn.keep();
                     self.expiry.succeeded();
                 } else {
@@ -258,7 +257,7 @@ impl Actor {
 }
 
 /// Decides one operation. A panic is in the log, and a refusal of this one alone.
-fn decide(txn: &mut Txn<'_>, operation: Operation, keep_ms: u64) -> Result<Outcome, Error> {
-    let decided = catch_unwind(AssertUnwindSafe(|| rules::decide(txn, operation, keep_ms)));
+fn decide(txn: &mut Txn<'_>, operation: Operation) -> Result<Outcome, Error> {
+    let decided = catch_unwind(AssertUnwindSafe(|| rules::decide(txn, operation)));
     decided.unwrap_or_else(|_| Err(Error::internal()))
 }

@@ -105,7 +105,7 @@ pub fn delete(
     match removed.last() {
         Some(last) if !all_named => {
             txn.put(&deletion, &last.0.key());
-            txn.put(&keys::last_members_expiry(txn.now_ms(), id), &[]);
+            txn.put(&keys::last_members_expiry(txn.log_ms(), id), &[]);
         }
         _ => txn.put(&deletion, &[]),
     }

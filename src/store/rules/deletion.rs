@@ -142,14 +142,14 @@ pub fn was_in_deleted(
 }
 
 /// Forgets a slice of what is kept no longer than events are.
-pub fn forget_expired(txn: &mut Txn<'_>, keep_ms: u64) -> Result<(), Error> {
-    forget_old_nonces(txn, keep_ms)?;
-    forget_last_members(txn, keep_ms)
+pub fn forget_expired(txn: &mut Txn<'_>) -> Result<(), Error> {
+    forget_old_nonces(txn)?;
+    forget_last_members(txn)
 }
 
-/// Forgets a slice of the members of conversations that were deleted more than `keep_ms` ago.
-fn forget_last_members(txn: &mut Txn<'_>, keep_ms: u64) -> Result<(), Error> {
-    let before = txn.now_ms().saturating_sub(keep_ms);
+/// Forgets a slice of the members of conversations that were deleted longer ago than events are kept.
+fn forget_last_members(txn: &mut Txn<'_>) -> Result<(), Error> {
+    let before = txn.kept_since_ms();
     let range = keys::Range {
         low: b"z".to_vec(),
         high: keys::under(b'z', Id(before)).to_vec(),
@@ -169,9 +169,9 @@ fn forget_last_members(txn: &mut Txn<'_>, keep_ms: u64) -> Result<(), Error> {
     Ok(())
 }
 
-/// Forgets a slice of the nonces whose messages were deleted more than `keep_ms` ago.
-fn forget_old_nonces(txn: &mut Txn<'_>, keep_ms: u64) -> Result<(), Error> {
-    let before = txn.now_ms().saturating_sub(keep_ms);
+/// Forgets a slice of the nonces whose messages were deleted longer ago than events are kept.
+fn forget_old_nonces(txn: &mut Txn<'_>) -> Result<(), Error> {
+    let before = txn.kept_since_ms();
     let range = keys::Range {
         low: b"x".to_vec(),
         high: keys::nonce_expiry(before, b""),

@@ -20,7 +20,6 @@ pub fn create(
     (conversation, user): (&Given<ConversationId>, &Given<UserId>),
     text: &MessageText,
     nonce: Option<&Nonce>,
-    keep_ms: u64,
 ) -> Result<Outcome, Error> {
     let conversation_id = match conversation.id() {
         Some(id) if txn.contains(&keys::conversation(id))? && rights.may_see(txn, id)? => id,
@@ -39,7 +38,7 @@ pub fn create(
     {
         let forgotten = first
             .deleted_time
-            .is_some_and(|deleted| deleted.saturating_add(keep_ms) < txn.now_ms());
+            .is_some_and(|deleted| deleted < txn.kept_since_ms());
         if !forgotten {
             if first.text_hash != text_hash {
                 let text = "this nonce was used with another text; a new message needs a new nonce";
@@ -138,7 +137,7 @@ pub fn delete(
     if let Some(nonce) = &row.nonce {
         let key = keys::nonce(conversation_id, UserId(Id(row.user)), nonce);
         if let Some(used) = txn.row::<NonceRow>(&key)? {
-            let now = txn.now_ms();
+            let now = txn.log_ms();
             txn.put_row(
                 &key,
                 &NonceRow {

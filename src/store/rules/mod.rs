@@ -25,7 +25,7 @@ use crate::store::state::State;
 use crate::store::txn::Txn;
 
 /// Decides one operation. On an error the caller rolls the transaction back.
-pub fn decide(txn: &mut Txn<'_>, operation: Operation, keep_ms: u64) -> Result<Outcome, Error> {
+pub fn decide(txn: &mut Txn<'_>, operation: Operation) -> Result<Outcome, Error> {
     let rights = Rights::of(txn, operation.by)?;
     match operation.change {
         Change::CreateUser {
@@ -79,14 +79,7 @@ pub fn decide(txn: &mut Txn<'_>, operation: Operation, keep_ms: u64) -> Result<O
             user,
             text,
             nonce,
-        } => message::create(
-            txn,
-            rights,
-            (&conversation, &user),
-            &text,
-            nonce.as_ref(),
-            keep_ms,
-        ),
+        } => message::create(txn, rights, (&conversation, &user), &text, nonce.as_ref()),
         Change::UpdateMessage {
             conversation,
             message,
@@ -103,6 +96,10 @@ pub fn decide(txn: &mut Txn<'_>, operation: Operation, keep_ms: u64) -> Result<O
             token,
         } => token::create(txn, rights, user.as_ref(), name, expires_time, token),
         Change::DeleteToken { token } => token::delete(txn, rights, &token),
+        Change::NoteTime => {
+            txn.note_clock()?;
+            Ok(Outcome::Done {})
+        }
         Change::UseToken { token } => token::note_use(txn, token),
     }
 }

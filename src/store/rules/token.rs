@@ -20,7 +20,7 @@ pub fn create(
     token: Token,
 ) -> Result<Outcome, Error> {
     let user = whose(txn, rights, user)?;
-    if expires_time.is_some_and(|time| time <= txn.now_ms()) {
+    if expires_time.is_some_and(|time| time <= txn.held_ms()) {
         return Err(Error::invalid("expires_time", "expires_time has passed"));
     }
     let existing = txn
@@ -83,13 +83,13 @@ pub fn note_use(txn: &mut Txn<'_>, id: TokenId) -> Result<Outcome, Error> {
 pub fn owner(
     state: &dyn State,
     hash: &TokenHash,
-    now_ms: u64,
+    held_ms: u64,
 ) -> Result<Option<TokenOwner>, Error> {
     let Some(id) = state.get(&keys::token_hash(hash))? else {
         return Ok(None);
     };
     let token = TokenId(keys::last_id(&id));
-    let valid = row(state, token)?.filter(|row| row.expires_time.is_none_or(|time| now_ms < time));
+    let valid = row(state, token)?.filter(|row| row.expires_time.is_none_or(|time| held_ms < time));
     let Some(row) = valid else {
         return Ok(None);
     };

@@ -100,7 +100,7 @@ pub fn run(reader: &Reader<'_>, search: &Search) -> Result<Page, Error> {
     let by_id = search
         .sort_by
         .first()
-        .is_none_or(|&first| first == search.kind.id_field());
+        .is_none_or(|&first| first == search.kind.id_field() || first == Field::CreatedTime);
     let needed = search.from.saturating_add(search.size);
     // Where every message must be looked at anyway, it is quicker to take them as they lie, and to keep the page's rows.
     let by_id = by_id

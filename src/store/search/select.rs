@@ -59,7 +59,15 @@ impl<'a> Selection<'a> {
         let id_field = self.search.kind.id_field();
         let fields = self.search.sort_by.iter().chain(std::iter::once(&id_field));
         let key: Vec<SortValue> = fields
-            .map(|&field| sort_value(field, &object.value(field), self.search.descending))
+            .map(|&field| {
+                // Whatever the clock did, what was created later comes later.
+                let field = if field == Field::CreatedTime {
+                    id_field
+                } else {
+                    field
+                };
+                sort_value(field, &object.value(field), self.search.descending)
+            })
             .collect();
         if self.best.len() >= self.most {
             if self.best.peek().is_some_and(|worst| key >= worst.key) {

@@ -14,22 +14,35 @@ use tokio::sync::oneshot;
 use super::{Client, PATIENCE};
 
 /// When such a daemon's time begins, in milliseconds.
-const BEGIN_MS: u64 = 1_795_000_000_000;
+pub const BEGIN_MS: u64 = 1_795_000_000_000;
 
 /// A server on a thread of its own, which listens on a Unix socket: unlike TCP, it buffers little.
 pub struct Clocked {
-    /// Its time, which stands still until it is advanced.
+    /// Its time, which stands still until it is advanced or set.
     pub clock: Clock,
     address: String,
     stop: Option<oneshot::Sender<()>>,
     serving: Option<JoinHandle<()>>,
-    _scratch: TempDir,
+    config_toml: String,
+    scratch: Option<TempDir>,
 }
 
 impl Clocked {
     /// Starts a server; `config_toml` is what its chatd.toml says besides the listener.
     pub fn with(config_toml: &str) -> Self {
         let scratch = TempDir::new().expect("a temporary directory");
+        Self::serve(scratch, config_toml, Clock::manual(BEGIN_MS))
+    }
+
+    /// Stops the server, sets its clock, and starts another one on the same data.
+    pub fn restarted_at(mut self, wall_ms: u64) -> Self {
+        self.stop();
+        let scratch = self.scratch.take().expect("a directory");
+        self.clock.set(wall_ms);
+        Self::serve(scratch, &self.config_toml, self.clock.clone())
+    }
+
+    fn serve(scratch: TempDir, config_toml: &str, clock: Clock) -> Self {
         let socket: PathBuf = scratch.path().join("socket");
         let address = format!("unix:{}", socket.display());
         let text =
@@ -39,7 +52,6 @@ impl Clocked {
             ..Overrides::default()
         };
         let config = Config::parse(&text, overrides).expect("a valid configuration");
-        let clock = Clock::manual(BEGIN_MS);
         let (stop, stopped) = oneshot::channel::<()>();
         let (started, ready) = mpsc::channel();
         let time = clock.clone();
@@ -63,7 +75,8 @@ impl Clocked {
             address,
             stop: Some(stop),
             serving: Some(serving),
-            _scratch: scratch,
+            config_toml: config_toml.to_owned(),
+            scratch: Some(scratch),
         }
     }
 
@@ -71,13 +84,28 @@ impl Clocked {
     pub fn client(&self) -> Client {
         Client::connect(&self.address)
     }
-}
 
-impl Drop for Clocked {
-    fn drop(&mut self) {
+    /// Bytes of its journal.
+    pub fn journal_bytes(&self) -> u64 {
+        let scratch = self.scratch.as_ref().expect("a directory");
+        let files = std::fs::read_dir(scratch.path().join("data/journal")).expect("a journal");
+        files
+            .flatten()
+            .filter(|file| file.path().extension().is_some_and(|end| end == "journal"))
+            .map(|file| file.metadata().map_or(0, |about| about.len()))
+            .sum()
+    }
+
+    fn stop(&mut self) {
         drop(self.stop.take());
         if let Some(serving) = self.serving.take() {
             let _ = serving.join();
         }
+    }
+}
+
+impl Drop for Clocked {
+    fn drop(&mut self) {
+        self.stop();
     }
 }

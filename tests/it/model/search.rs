@@ -250,6 +250,12 @@ fn compare(
         }
     };
     for name in sort_by {
+        // Times may be set back; the order of creation is that of ids.
+        let name = if *name == "created_time" {
+            kind.id_field()
+        } else {
+            name
+        };
         let ordering = match (one.get(name), other.get(name)) {
             (None, None) => Ordering::Equal,
             (None, Some(_)) => Ordering::Greater,

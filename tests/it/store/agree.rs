@@ -15,6 +15,9 @@ fn recent<T: Copy>(random: &mut StdRng, made: &[T]) -> Option<T> {
     (!newest.is_empty()).then(|| newest[random.random_range(0..newest.len())])
 }
 
+/// By how much the clocks are set, in milliseconds: much longer than events are kept.
+const SET_MS: u64 = 600_000;
+
 /// The same changes on both, with the clock at the same times, must give the same answers, objects and events.
 #[test]
 fn the_stores_agree_on_random_changes() {
@@ -54,6 +57,20 @@ fn the_stores_agree_on_random_changes() {
                 _ => new_message(conversation?, user?, &roll.to_string(), nonce.as_deref()),
             })
         };
+        if random.random_bool(0.03) {
+            // The clocks are set, and something is stored by them before the embedded store may be opened again.
+            let now = memory.clock.now_ms();
+            let set = if random.random_bool(0.5) {
+                now + SET_MS
+            } else {
+                now - SET_MS
+            };
+            memory.clock.set(set);
+            embedded.clock.set(set);
+            let login = format!("timekeeper{step}");
+            let outcome = memory.apply(TRUSTED, new_user(&login));
+            assert_eq!(embedded.apply(TRUSTED, new_user(&login)), outcome);
+        }
         let (Some(here), Some(there)) = (change(), change()) else {
             continue;
         };
