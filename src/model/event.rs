@@ -156,3 +156,19 @@ pub struct Event {
     /// The line as it is sent, its end included.
     pub line: Bytes,
 }
+
+#[cfg(any(test, fuzzing))]
+impl Event {
+    /// An event of a user's, for tests of what carries events.
+    #[must_use]
+    pub fn plain(seq: Seq, line: Bytes) -> Self {
+        Self {
+            seq,
+            subclass: Subclass::User,
+            kind: EventType::Created,
+            object: Id(seq),
+            audience: Audience::default(),
+            line,
+        }
+    }
+}

@@ -127,18 +127,10 @@ impl Deref for Events {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Audience, EventType, Id, Subclass};
 
     fn run(count: u64) -> Events {
         let events: Vec<Event> = (1..=count)
-            .map(|seq| Event {
-                seq,
-                subclass: Subclass::User,
-                kind: EventType::Created,
-                object: Id(seq),
-                audience: Audience::default(),
-                line: Bytes::from(format!("{seq};")),
-            })
+            .map(|seq| Event::plain(seq, Bytes::from(format!("{seq};"))))
             .collect();
         Events::new(&events)
     }

@@ -63,7 +63,6 @@ impl Ring {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Audience, EventType, Id, Subclass};
     use bytes::Bytes;
 
     #[test]
@@ -71,14 +70,7 @@ mod tests {
         let recent = Recent::default();
         assert!(recent.starting_at(1).is_none());
         let events: Vec<Event> = (1..=20_000)
-            .map(|seq| Event {
-                seq,
-                subclass: Subclass::User,
-                kind: EventType::Created,
-                object: Id(seq),
-                audience: Audience::default(),
-                line: Bytes::from(vec![b'x'; 1000]),
-            })
+            .map(|seq| Event::plain(seq, Bytes::from(vec![b'x'; 1000])))
             .collect();
         events.chunks(7).for_each(|round| recent.add(round));
         assert!(recent.starting_at(1).is_none());

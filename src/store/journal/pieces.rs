@@ -98,19 +98,12 @@ const SLOTS_MAX: usize = 256;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Audience, Event, EventType, Id, Subclass};
+    use crate::model::Event;
     use bytes::Bytes;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn piece(bytes: usize, damage: Option<&str>) -> Piece {
-        let event = Event {
-            seq: 1,
-            subclass: Subclass::User,
-            kind: EventType::Created,
-            object: Id(1),
-            audience: Audience::default(),
-            line: Bytes::from(vec![b'x'; bytes]),
-        };
+        let event = Event::plain(1, Bytes::from(vec![b'x'; bytes]));
         Piece {
             events: Events::new(&[event]),
             end: 0,

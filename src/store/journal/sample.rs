@@ -1,7 +1,7 @@
 //! A journal of many small segments, for the tests and the fuzzer to damage.
 
 use super::{CheckedJournal, Damage, End, JournalReader, JournalWriter};
-use crate::model::{Audience, Event, EventType, Id, Seq, Subclass};
+use crate::model::{Event, Id, Seq};
 use crate::store::data_dir::Directory;
 use crate::store::failure::Failure;
 use crate::store::rows::Head;
@@ -42,14 +42,7 @@ pub fn round(record: u64) -> Round {
         },
         changes: vec![(b"key".into(), Some(record.to_be_bytes().as_slice().into()))],
         events: (before + 1..=seq)
-            .map(|seq| Event {
-                seq,
-                subclass: Subclass::User,
-                kind: EventType::Created,
-                object: Id(seq),
-                audience: Audience::default(),
-                line: line(seq),
-            })
+            .map(|seq| Event::plain(seq, line(seq)))
             .collect(),
     }
 }
