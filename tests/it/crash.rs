@@ -225,6 +225,11 @@ fn a_doubtful_state_is_kept_until_the_journal_is_found_whole() {
     );
     let mut daemon = Daemon::on_dir(directory.path(), CONFIG);
     fill(&mut daemon.client(), 500);
+    // Each of these is a record of its own, so that there is something whole behind the damage below.
+    for number in 0..20 {
+        let name = format!("c{number}");
+        daemon.client().create_conversation(&name, &[]);
+    }
     let before = everything(&mut daemon.client());
     assert!(daemon.terminate().success());
     let path = journal(directory.path());
@@ -241,6 +246,17 @@ fn a_doubtful_state_is_kept_until_the_journal_is_found_whole() {
         assert!(said.contains(".journal"), "{said}");
         assert!(fs::read(state.join("db")).unwrap() == state_bytes);
         assert!(!old.exists());
+    }
+    // The last record may be what a crash left, as far as the journal tells; the doubtful state knows better.
+    let mut damaged = whole.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    fs::write(&path, damaged).unwrap();
+    for _ in 0..2 {
+        let (code, said) = refusal(directory.path());
+        assert_eq!(code, Some(74), "{said}");
+        assert!(said.contains("ends with record"), "{said}");
+        assert!(said.contains(old.to_str().unwrap()), "{said}");
+        assert!(old.join("db").exists());
     }
     fs::write(&path, whole).unwrap();
     daemon = Daemon::on_dir(directory.path(), CONFIG);
