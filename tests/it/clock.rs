@@ -1,10 +1,14 @@
 //! A clock that is set while chatd runs, or while it does not: times are right again when it is, order is that of ids,
 //! and nothing expires before its time.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use serde_json::{Value, json};
 
-use crate::harness::Client;
 use crate::harness::clocked::{BEGIN_MS, Clocked};
+use crate::harness::fake_time::FakeTime;
+use crate::harness::machine::skipped;
+use crate::harness::{Client, Daemon};
 
 const CONFIG: &str = "[events]\nkeep = \"7d\"\n[security]\nbcrypt_cost = 4\n";
 const HOUR_MS: u64 = 60 * 60 * 1000;
@@ -256,4 +260,52 @@ fn an_idle_server_notes_the_time_so_that_a_short_stop_is_no_jump() {
     crate::harness::wait_until("the time in the journal", || size(&server) > before);
     let server = server.restarted_at(BEGIN_MS + 2 * DAY_MS + 1000);
     assert!(!lets_in(&server, &token));
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    since.as_millis().try_into().unwrap()
+}
+
+#[test]
+fn a_daemon_whose_clock_is_set_tells_its_operator() {
+    let name = "a_daemon_whose_clock_is_set_tells_its_operator";
+    let fake = match FakeTime::new() {
+        Ok(fake) => fake,
+        Err(why) => return skipped(name, &why),
+    };
+    fake.set("+3650d");
+    let directory = tempfile::tempdir().unwrap();
+    let mut ahead = fake.daemon(directory.path(), "");
+    let mut client = ahead.client();
+    let user = client.create_user("ann@example.org");
+    let conversation = client.create_conversation("lunch", &[&user]);
+    let created_time = |client: &mut Client, message: &str| {
+        let got = client.ok("message", "get", json!({"message_id": message}));
+        got["created_time"].as_u64().unwrap()
+    };
+    let first = client.send_message(&conversation, &user, "ten years ahead");
+    assert!(created_time(&mut client, &first) > now_ms() + 9 * YEAR_MS);
+    // Set further ahead, and back, while it runs.
+    fake.set("+4015d");
+    let second = client.send_message(&conversation, &user, "eleven years ahead");
+    ahead.wait_for_log("the clock has jumped ahead");
+    fake.set("+3650d");
+    let third = client.send_message(&conversation, &user, "ten years ahead again");
+    ahead.wait_for_log("the clock is right again");
+    ahead.kill();
+    let right = Daemon::on_dir(directory.path(), "");
+    right.wait_for_log("the clock is behind the newest record of the log");
+    let mut client = right.client();
+    let begun = now_ms();
+    let fourth = client.send_message(&conversation, &user, "right");
+    let created = created_time(&mut client, &fourth);
+    assert!((begun..=now_ms()).contains(&created), "{created} {begun}");
+    assert!([first, second, third, fourth].is_sorted());
+    let data = json!({"user_id": user, "name": "bot", "expires_time": begun + DAY_MS});
+    let token = client.ok("session", "token_create", data)["token"].clone();
+    client.ok("session", "login", json!({"token": token}));
+    let mut resumed = right.client();
+    resumed.subscribe(json!({"since": 0}));
+    assert_eq!(resumed.next_event()["seq"], 1);
 }

@@ -9,6 +9,7 @@
 mod certificates;
 mod client;
 pub mod clocked;
+pub mod fake_time;
 mod logins;
 pub mod machine;
 mod socket;

@@ -110,8 +110,10 @@ pub struct Model {
     nonces: BTreeMap<(String, String, String), (String, String)>,
     /// The newest id of each kind.
     newest_ids: BTreeMap<Kind, String>,
-    /// The latest time seen in an object.
+    /// The latest time seen in an object since the clock was set.
     latest_time: u64,
+    /// The clock was set, and no event has come since.
+    clock_was_set: bool,
     /// Objects that have a time which is not yet known; see [`Model::learn`].
     pub unread: Vec<(Kind, String)>,
     /// Events that the daemon has yet to send.
@@ -180,6 +182,12 @@ impl Model {
             Ok(data) => Expected::Data(vec![data]),
             Err(refusal) => Expected::Refused(refusal),
         }
+    }
+
+    /// Times may be any from here on; ids still rise.
+    pub fn clock_is_set(&mut self) {
+        self.latest_time = 0;
+        self.clock_was_set = true;
     }
 
     /// Takes an object's times from what `get` gave, and checks everything else of it.

@@ -2,7 +2,7 @@
 //!
 //! Some are asked by a trusted client, others by users that are logged in, an admin among them. Beside the connections that
 //! ask, one receives every event, each user has one that receives what it may see, and others resume again and again; now and
-//! then the daemon is killed or stopped and started on the same data. A failure prints the seed; `CHATD_SEED` takes it back, and
+//! then the daemon is killed or stopped and started on the same data, with another time on its clock. A failure prints the seed; `CHATD_SEED` takes it back, and
 //! `CHATD_OPERATIONS` says how many operations to try.
 
 pub mod operations;
@@ -18,6 +18,8 @@ use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::harness::fake_time::FakeTime;
+use crate::harness::machine::skipped;
 use crate::harness::{Client, Daemon, LOGINS};
 use crate::model::{Expected, Kind, Model, Subscription};
 
@@ -71,6 +73,8 @@ struct World {
     rng: StdRng,
     daemon: Daemon,
     data_dir: TempDir,
+    /// Sets the daemon's clock.
+    fake_time: Option<FakeTime>,
     model: Model,
     /// Asks.
     client: Client,
@@ -107,6 +111,9 @@ impl World {
             people: People::default(),
             by_users: (0, 0),
             follower: None,
+            fake_time: FakeTime::new()
+                .inspect_err(|why| skipped("random::the clock of the daemon is never set", why))
+                .ok(),
             data_dir,
             daemon,
             watcher,
@@ -299,7 +306,7 @@ impl World {
             let status = self.daemon.terminate();
             assert!(status.success(), "chatd ended with {status}");
         }
-        self.daemon = Daemon::on_dir(self.data_dir.path(), LOGINS);
+        self.daemon = self.start();
         self.client = self.daemon.client();
         self.watcher = self.daemon.client();
         let seq = self.seq();
@@ -311,6 +318,17 @@ impl World {
         for kind in Kind::ALL {
             self.compare_all(kind);
         }
+    }
+
+    /// Starts the daemon, mostly with its clock set anew: nothing is as old that it may expire.
+    fn start(&mut self) -> Daemon {
+        let Some(fake_time) = &self.fake_time else {
+            return Daemon::on_dir(self.data_dir.path(), LOGINS);
+        };
+        let offsets = ["+0", "+365d", "-365d", "+3650d", "+30m", "-2h"];
+        fake_time.set(offsets[self.rng.random_range(0..offsets.len())]);
+        self.model.clock_is_set();
+        fake_time.daemon(self.data_dir.path(), LOGINS)
     }
 
     /// Reads every object of a kind, a page at a time, and compares each with the model.
