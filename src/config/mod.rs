@@ -40,7 +40,7 @@ pub struct Security {
     pub bcrypt_cost: u32,
     /// Seconds to log in, and to finish a TLS handshake, before the connection is closed.
     pub login_seconds: u64,
-    /// Failed logins a minute of one account from one address.
+    /// Failed logins a minute of one account or token from one address, and users that one address registers.
     pub failed_logins_per_minute: u32,
 }
 
@@ -49,7 +49,7 @@ impl Default for Security {
         Self {
             registration: Registration::Closed,
             bcrypt_cost: 12,
-            login_seconds: 10,
+            login_seconds: 60,
             failed_logins_per_minute: 10,
         }
     }
