@@ -1,15 +1,23 @@
 //! Password hashing: the only file that knows bcrypt.
 //!
 //! Hashing is slow by design, so it runs on blocking threads, few at a time, and never on those that serve connections.
-//! Strangers share threads and a short queue of their own, so that they hold up neither the trusted nor each other for
-//! long; whoever has failed lately waits in a shorter one.
+//! Strangers share threads of their own, and wait for them in a queue (`queue.rs`), so that they hold up neither the
+//! trusted nor each other for long.
+
+mod queue;
+
+pub use queue::{Busy, Turn};
 
 use crate::error::Error;
-use crate::limits::{LOGINS_MAX_WAITING_PER_THREAD, SUSPICIOUS_LOGINS_MAX_WAITING};
 use crate::model::{Password, PasswordHash};
+use crate::throttle::Caller;
+use queue::Queue;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Microseconds that a hash of cost 0 would take on a common machine; each cost more takes twice as long.
+const COST_0_US: u64 = 73;
 
 /// Hashes and verifies passwords, a bounded number at the same time.
 #[derive(Clone, Debug)]
@@ -18,35 +26,16 @@ pub struct Hasher {
     /// What is verified where there is no such user, so that it takes as long.
     dummy: PasswordHash,
     trusted: Arc<Semaphore>,
-    strangers: Arc<Semaphore>,
-    /// How many strangers may be served or wait.
-    max_waiting: usize,
-    waiting: Arc<AtomicUsize>,
-    suspicious: Arc<AtomicUsize>,
+    strangers: Arc<Queue>,
 }
 
-/// For whom a password is hashed or verified.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Queue {
-    /// For a trusted connection, or a user that is logged in: it waits as long as it takes.
-    Trusted,
-    /// For a stranger.
-    Stranger,
-    /// For a stranger whose address has failed lately.
-    Suspicious,
-}
-
-/// There is no place in the queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Busy;
-
-/// Why a password was not hashed.
+/// A thread to hash on, until it is dropped.
 #[derive(Debug)]
-pub enum HashError {
-    /// There is no place in the queue.
-    Busy,
-    /// It failed.
-    Failed(Error),
+pub enum Thread {
+    /// One of those for the trusted.
+    Trusted(OwnedSemaphorePermit),
+    /// One of those for strangers.
+    Stranger(Turn),
 }
 
 impl Hasher {
@@ -54,8 +43,7 @@ impl Hasher {
     #[must_use]
     pub fn new(cost: u32) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let count = (cores / 2).max(1);
-        let threads = || Arc::new(Semaphore::new(count));
+        let threads = (cores / 2).max(1);
         // Well-formed, with the right cost, and the hash of no password that anyone knows.
         let dummy = format!(
             "$2b${cost:02}${}",
@@ -64,110 +52,88 @@ impl Hasher {
         Self {
             cost,
             dummy: PasswordHash::new(dummy),
-            trusted: threads(),
-            strangers: threads(),
-            max_waiting: count * LOGINS_MAX_WAITING_PER_THREAD,
-            waiting: Arc::default(),
-            suspicious: Arc::default(),
+            trusted: Arc::new(Semaphore::new(threads)),
+            strangers: Queue::new(threads, Duration::from_micros(COST_0_US << cost)),
         }
     }
 
+    /// Waits for a thread for a trusted connection, as long as it takes.
+    pub async fn trusted(&self) -> Result<Thread, Error> {
+        let permit = Arc::clone(&self.trusted).acquire_owned().await;
+        permit.map(Thread::Trusted).map_err(|_| Error::internal())
+    }
+
+    /// Waits for a thread for anybody else; an error says when to come back.
+    pub async fn stranger(&self, caller: Caller, suspicious: bool) -> Result<Thread, Busy> {
+        let turn = self.strangers.turn(caller, suspicious).await;
+        turn.map(Thread::Stranger)
+    }
+
+    /// Forgets that a stranger was told to come back, since it did not wait.
+    pub fn forget(&self, caller: Caller) {
+        self.strangers.forget(caller);
+    }
+
     /// The hash of a password.
-    pub async fn hash(&self, password: Password, queue: Queue) -> Result<PasswordHash, HashError> {
-        let Ok(turn) = self.turn(queue).await else {
-            return Err(HashError::Busy);
-        };
+    pub async fn hash(&self, password: Password, thread: Thread) -> Result<PasswordHash, Error> {
         let cost = self.cost;
-        let hashed = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
+        let hashed = work(thread, move || {
             bcrypt::hash(password.reveal(), cost).map_err(|error| error.to_string())
         });
-        match hashed.await.map_err(|error| error.to_string()) {
-            Ok(Ok(hash)) => Ok(PasswordHash::new(hash)),
-            Ok(Err(error)) | Err(error) => {
+        match hashed.await {
+            Ok(hash) => Ok(PasswordHash::new(hash)),
+            Err(error) => {
                 tracing::error!(error, "a password could not be hashed");
-                Err(HashError::Failed(Error::internal()))
+                Err(Error::internal())
             }
         }
     }
 
-    /// Whether this is the password of the hash; without one, no, after the same time.
+    /// Whether this is the password of the hash; without one, no, after the same time. `verdict` is told, even where
+    /// nobody waits for the answer any more.
     pub async fn verify(
         &self,
         password: Password,
         hash: Option<PasswordHash>,
-        queue: Queue,
-    ) -> Result<bool, Busy> {
-        let turn = self.turn(queue).await?;
+        thread: Thread,
+        verdict: impl FnOnce(bool) + Send + 'static,
+    ) -> bool {
         let exists = hash.is_some();
         let hash = hash.unwrap_or_else(|| self.dummy.clone());
-        let verified = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            bcrypt::verify(password.reveal(), hash.reveal()).map_err(|error| error.to_string())
+        let verified = work(thread, move || {
+            let right = bcrypt::verify(password.reveal(), hash.reveal());
+            verdict(exists && matches!(right, Ok(true)));
+            right.map_err(|error| error.to_string())
         });
-        match verified.await.map_err(|error| error.to_string()) {
-            Ok(Ok(right)) => Ok(right && exists),
-            Ok(Err(error)) | Err(error) => {
+        match verified.await {
+            Ok(right) => right && exists,
+            Err(error) => {
                 tracing::error!(error, "a password could not be verified");
-                Ok(false)
+                false
             }
         }
     }
-
-    /// Waits for a thread, in the queue that this is for.
-    async fn turn(&self, queue: Queue) -> Result<Turn, Busy> {
-        let (threads, waiting) = match queue {
-            Queue::Trusted => (&self.trusted, None),
-            Queue::Stranger => (&self.strangers, Some((&self.waiting, self.max_waiting))),
-            Queue::Suspicious => (
-                &self.strangers,
-                Some((&self.suspicious, SUSPICIOUS_LOGINS_MAX_WAITING)),
-            ),
-        };
-        let place = match waiting {
-            Some((count, most)) => Some(Place::take(count, most).ok_or(Busy)?),
-            None => None,
-        };
-        let permit = Arc::clone(threads)
-            .acquire_owned()
-            .await
-            .map_err(|_| Busy)?;
-        Ok(Turn {
-            _permit: permit,
-            _place: place,
-        })
-    }
 }
 
-/// A thread to hash on, and the place in the queue, until both are dropped.
-struct Turn {
-    _permit: OwnedSemaphorePermit,
-    _place: Option<Place>,
-}
-
-/// A place in a queue of bounded length, those being served included.
-struct Place(Arc<AtomicUsize>);
-
-impl Place {
-    fn take(count: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
-        count
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| {
-                (taken < most).then_some(taken + 1)
-            })
-            .ok()
-            .map(|_| Self(Arc::clone(count)))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
+/// Does slow work, with the thread that it has its turn on.
+async fn work<T: Send + 'static>(
+    mut thread: Thread,
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    let done = tokio::task::spawn_blocking(move || {
+        if let Thread::Stranger(turn) = &mut thread {
+            turn.begin();
+        }
+        work()
+    });
+    done.await
+        .unwrap_or_else(|error| Err(format!("the thread failed: {error}")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::mpsc;
 
     fn password(text: &str) -> Password {
         Password::new(text.to_owned()).unwrap()
@@ -176,16 +142,25 @@ mod tests {
     #[tokio::test]
     async fn only_the_right_password_of_a_user_is_right() {
         let hasher = Hasher::new(4);
+        let thread = async || hasher.trusted().await.unwrap();
         let hash = hasher
-            .hash(password("s3cret"), Queue::Trusted)
+            .hash(password("s3cret"), thread().await)
             .await
             .unwrap();
-        let verify = async |text, hash| hasher.verify(password(text), hash, Queue::Stranger).await;
-        assert_eq!(verify("s3cret", Some(hash.clone())).await, Ok(true));
-        assert_eq!(verify("S3cret", Some(hash)).await, Ok(false));
-        assert_eq!(verify("s3cret", None).await, Ok(false));
+        let verify = async |text, hash| {
+            let (send, told) = mpsc::channel();
+            let verdict = move |right| send.send(right).unwrap();
+            let right = hasher
+                .verify(password(text), hash, thread().await, verdict)
+                .await;
+            assert_eq!(told.recv(), Ok(right));
+            right
+        };
+        assert!(verify("s3cret", Some(hash.clone())).await);
+        assert!(!verify("S3cret", Some(hash)).await);
+        assert!(!verify("s3cret", None).await);
         let broken = PasswordHash::new("no hash".to_owned());
-        assert_eq!(verify("s3cret", Some(broken)).await, Ok(false));
+        assert!(!verify("s3cret", Some(broken)).await);
     }
 
     #[test]
@@ -194,35 +169,6 @@ mod tests {
             let dummy = Hasher::new(cost).dummy;
             let parts: bcrypt::HashParts = dummy.reveal().parse().unwrap();
             assert_eq!(parts.get_cost(), cost);
-        }
-    }
-
-    #[tokio::test]
-    async fn the_suspicious_find_a_short_queue_and_do_not_fill_that_of_others() {
-        let hasher = Hasher::new(4);
-        let held = Arc::clone(&hasher.strangers)
-            .acquire_many_owned(u32::try_from(hasher.strangers.available_permits()).unwrap())
-            .await
-            .unwrap();
-        let verify = |queue| {
-            let hasher = hasher.clone();
-            tokio::spawn(async move { hasher.verify(password("x"), None, queue).await })
-        };
-        let waiting: Vec<_> = (0..SUSPICIOUS_LOGINS_MAX_WAITING)
-            .map(|_| verify(Queue::Suspicious))
-            .collect();
-        while hasher.suspicious.load(Ordering::Relaxed) < SUSPICIOUS_LOGINS_MAX_WAITING {
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(verify(Queue::Suspicious).await.unwrap(), Err(Busy));
-        let other = verify(Queue::Stranger);
-        while hasher.waiting.load(Ordering::Relaxed) == 0 {
-            tokio::task::yield_now().await;
-        }
-        drop(held);
-        assert_eq!(other.await.unwrap(), Ok(false));
-        for one in waiting {
-            assert_eq!(one.await.unwrap(), Ok(false));
         }
     }
 }

@@ -31,17 +31,31 @@ pub const USER_IDS_MAX: usize = 1000;
 pub const MEMBERS_SHOWN_MAX: u64 = 1000;
 /// Seconds' worth of requests or bytes that may come at once.
 pub const BURST_SECONDS: u32 = 5;
-/// How many times the failed logins of one account from one address an address may have with any accounts.
+/// How many times the failed logins of one account or token from one address an address may have with all of them.
 pub const FAILED_LOGINS_PER_ADDRESS: u32 = 5;
-/// Addresses and accounts whose failed logins are remembered.
+/// Addresses, accounts and tokens whose failed logins are remembered.
 pub const FAILED_LOGINS_MAX_ENTRIES: usize = 100_000;
-/// Seconds for which the logins from an address wait in a queue of their own after one that failed. Hashing takes so
+/// Seconds for which the logins from an address wait in a lane of their own after one that failed. Hashing takes so
 /// long that a crowd whose failures were forgotten in a second would keep everyone else out.
 pub const SUSPECT_SECONDS: u64 = 60;
-/// Passwords of strangers that are being verified or wait for it, for each thread: about a second's work.
-pub const LOGINS_MAX_WAITING_PER_THREAD: usize = 4;
-/// Passwords, of strangers whose addresses have failed lately, that are being verified or wait for it.
+/// Milliseconds of work on passwords that may wait for the threads, before strangers are told to come back.
+pub const LOGINS_WAIT_MS: u64 = 5000;
+/// Passwords of strangers that may wait for each thread, however long they take.
+pub const LOGINS_MIN_WAITING_PER_THREAD: usize = 16;
+/// Passwords of strangers that may wait for all threads, however short they take.
+pub const LOGINS_MAX_WAITING: usize = 1024;
+/// Passwords, of strangers whose addresses have failed lately, that may wait when they are presented for the first time.
 pub const SUSPICIOUS_LOGINS_MAX_WAITING: usize = 2;
+/// Strangers that were told to come back, and keep their place in the queue meanwhile.
+pub const LOGIN_PLACES_MAX: usize = 10_000;
+/// Of those, the ones from one address.
+pub const LOGIN_PLACES_MAX_PER_ADDRESS: usize = 1000;
+/// Milliseconds after which a stranger is told to come back, at least.
+pub const LOGIN_RETRY_MIN_MS: u64 = 100;
+/// Milliseconds after which a stranger is told to come back, at most.
+pub const LOGIN_RETRY_MAX_MS: u64 = 60_000;
+/// Seconds of a connection's waiting for a login, as the server had it wait, that are not counted as its own.
+pub const LOGIN_EXCUSED_MAX_SECONDS: u64 = 3600;
 /// Descriptors that are kept back from connections: for the store's files, and for refusing politely.
 pub const KEPT_DESCRIPTORS: usize = 32;
 /// Connections that gave their places up to others and are still closing, where all the places are taken: half of the

@@ -26,7 +26,9 @@ use crate::counters::Counters;
 use crate::error::{Code, Error, excerpt};
 use crate::hub::Subscription;
 use crate::limits::Limits;
-use crate::model::{ConversationId, CustomType, Given, Id, Password, PasswordHash, Seq, Subclass};
+use crate::model::{
+    ConversationId, CustomType, Given, Id, Login, Password, PasswordHash, Seq, Subclass,
+};
 use crate::spelling::there_are;
 use crate::store::{Answer, Counts, Operation, Principal, Query};
 use crate::wire::{Object, data};
@@ -99,7 +101,14 @@ pub enum Step {
     /// Apply a change, and answer with its outcome.
     Apply(Operation),
     /// Hash a password, then apply the change that holds the hash.
-    Hash(Password, Box<dyn FnOnce(PasswordHash) -> Operation + Send>),
+    Hash {
+        /// The password.
+        password: Password,
+        /// Whose it is to be, where that is a new user.
+        login: Option<Login>,
+        /// The change.
+        then: Box<dyn FnOnce(PasswordHash) -> Operation + Send>,
+    },
     /// Do this once the changes that were sent before are stored, and before anything else is read.
     Act(Action),
 }
@@ -113,7 +122,7 @@ impl Step {
             Self::Act(Action::Read(Query::Search(search))) => search.listed(),
             Self::Act(Action::Subscribe(asked)) => asked.subscriptions.len(),
             Self::Act(Action::Unsubscribe(removed)) => removed.len(),
-            Self::Answer(_) | Self::Hash(..) | Self::Act(_) => 0,
+            Self::Answer(_) | Self::Hash { .. } | Self::Act(_) => 0,
         }
     }
 }

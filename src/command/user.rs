@@ -43,6 +43,7 @@ impl Command for Create {
             password,
             role,
         } = self;
+        let named = login.clone();
         let then = move |password| Operation {
             by,
             change: Change::CreateUser {
@@ -53,7 +54,11 @@ impl Command for Create {
                 role,
             },
         };
-        Ok(Step::Hash(password, Box::new(then)))
+        Ok(Step::Hash {
+            password,
+            login: Some(named),
+            then: Box::new(then),
+        })
     }
 }
 
@@ -126,7 +131,11 @@ impl Command for Update {
             },
         };
         Ok(match password {
-            Some(password) => Step::Hash(password, Box::new(move |hash| change(Some(hash)))),
+            Some(password) => Step::Hash {
+                password,
+                login: None,
+                then: Box::new(move |hash| change(Some(hash))),
+            },
             None => Step::Apply(change(None)),
         })
     }

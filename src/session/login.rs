@@ -3,26 +3,23 @@
 //! A session begins only if no other was ended since its credentials were looked at; else they are looked at again. So a
 //! change that ends sessions either finds the new one, or is found by that look.
 
-use super::requests::{BUSY, busy, empty, hash_refused};
-use super::{Session, rate_limited};
+use super::Session;
+use super::requests::empty;
 use crate::audit::Record;
-use crate::auth::{Busy, HashError, Queue};
 use crate::command::Credentials;
 use crate::error::{Code, Error};
-use crate::limits::{SUSPECT_SECONDS, TOKEN_USE_NOTED_MS};
+use crate::limits::TOKEN_USE_NOTED_MS;
 use crate::model::{
-    Id, Password, PasswordHash, TokenHash, TokenId, TriedLogin, UserId, fold_login,
+    Id, Login, Password, PasswordHash, Token, TokenHash, TokenId, TriedLogin, UserId, fold_login,
 };
 use crate::registry::{Access, Account};
 use crate::store::{Answer, Change, LoginHolder, Operation, Outcome, Principal, Query, TokenOwner};
-use crate::throttle::Attempt;
+use crate::throttle::{BadToken, Kind};
 use crate::wire::data;
 use bytes::Bytes;
 use serde::Serialize;
-use std::time::{Duration, Instant};
-
-/// How long an address is suspicious after a login that failed.
-const SUSPECT: Duration = Duration::from_secs(SUSPECT_SECONDS);
+use std::sync::Arc;
+use std::time::Instant;
 
 /// The answer to a login.
 #[derive(Serialize)]
@@ -48,35 +45,25 @@ impl Session {
             Credentials::Password(login, _) => Some(login.clone()),
             Credentials::Token(_) => None,
         };
-        let login = login.as_ref().map(TriedLogin::as_str);
-        let attempt = match self.attempt(login.unwrap_or_default()) {
-            Ok(attempt) => attempt,
-            Err(error) => {
-                self.audit("login", login, Some(&error));
-                return Err(error);
-            }
-        };
-        let proven = self.prove(credentials, attempt.as_ref()).await;
-        let answer = match proven {
+        let paused = self.login_time.pause(Instant::now());
+        let answer = match self.prove(credentials).await {
             Ok(Some(entered)) => {
                 self.shared.counters.logins.add();
-                self.forgive(attempt.as_ref());
                 data(&entered)
             }
             Ok(None) => {
                 self.shared.counters.failed_logins.add();
-                self.suspect(attempt.as_ref(), SUSPECT);
                 Err(Error::new(
                     Code::LoginFailed,
                     "the login and the password, or the token, do not fit",
                 ))
             }
-            Err(error) => {
-                // What was not tried, or went wrong in here, is nobody's failure.
-                self.forgive(attempt.as_ref());
-                Err(error)
-            }
+            Err(error) => Err(error),
         };
+        if self.by == Principal::Nobody {
+            self.login_time.resume(paused, Instant::now());
+        }
+        let login = login.as_ref().map(TriedLogin::as_str);
         self.audit("login", login, answer.as_ref().err());
         answer
     }
@@ -98,122 +85,129 @@ impl Session {
     /// Creates a user for whoever is not logged in, and logs it in.
     pub(super) async fn register(
         &mut self,
+        login: Login,
         password: Password,
         then: Box<dyn FnOnce(PasswordHash) -> Operation + Send>,
     ) -> Result<Bytes, Error> {
-        // Each one costs as much as a login that fails, and counts as one.
-        let attempt = self.attempt("")?;
-        let queue = queue(attempt.as_ref());
-        let hash = self.shared.hasher.hash(password, queue).await;
-        let lasting = match &hash {
-            Err(HashError::Busy) => BUSY,
-            _ => SUSPECT,
-        };
-        self.suspect(attempt.as_ref(), lasting);
-        let operation = then(hash.map_err(hash_refused)?);
-        let login = match &operation.change {
-            Change::CreateUser { login, .. } => login.as_str().to_owned(),
-            _ => return Err(Error::internal()),
-        };
-        let outcome = self.apply_and_wait(operation).await;
+        let paused = self.login_time.pause(Instant::now());
+        let login = login.as_str();
+        let outcome = self.create_user(login, password, then).await;
+        let mut entered = Ok(None);
         if let Ok(Outcome::User { user_id }) = outcome {
             let account = Account {
                 user_id,
-                login: login.clone(),
+                login: login.to_owned(),
                 token: None,
             };
-            self.enter(account, &Proof::Created(fold_login(&login)))
-                .await?;
+            let proof = Proof::Created(fold_login(login));
+            entered = self.enter(account, &proof).await;
         }
-        self.audit("user create", Some(&login), outcome.as_ref().err());
-        data(&outcome?)
+        if self.by == Principal::Nobody {
+            self.login_time.resume(paused, Instant::now());
+        }
+        self.audit("user create", Some(login), outcome.as_ref().err());
+        let answer = data(&outcome?);
+        entered.and(answer)
     }
 
-    /// Begins a login attempt, which counts as failed until it is forgiven. Nothing is counted where everybody is trusted.
-    fn attempt(&self, login: &str) -> Result<Option<Attempt>, Error> {
-        if self.ticket.access() == Access::Trusted {
-            return Ok(None);
+    async fn create_user(
+        &mut self,
+        login: &str,
+        password: Password,
+        then: Box<dyn FnOnce(PasswordHash) -> Operation + Send>,
+    ) -> Result<Outcome, Error> {
+        let caller = (Kind::Registration, fold_login(login));
+        let caller = self.caller(&caller);
+        let attempt = self.attempt(Kind::Registration, caller).await?;
+        let thread = self.thread(Some(Kind::Registration), caller).await?;
+        if let Some(attempt) = &attempt {
+            attempt.count(Instant::now());
         }
-        let (source, account) = (self.ticket.source(), fold_login(login));
-        let begun = self
-            .shared
-            .failed_logins
-            .begin(source, &account, Instant::now());
-        begun.map(Some).map_err(|wait| {
-            self.shared.counters.limited_logins.add();
-            rate_limited(
-                "too many logins failed from where you are; try again later",
-                wait,
-            )
-        })
-    }
-
-    fn forgive(&self, attempt: Option<&Attempt>) {
-        if let Some(attempt) = attempt {
-            self.shared.failed_logins.forgive(attempt, Instant::now());
-        }
-    }
-
-    /// Has the next attempts from this address wait in the queue of the suspicious for a while.
-    fn suspect(&self, attempt: Option<&Attempt>, lasting: Duration) {
-        if let Some(attempt) = attempt {
-            let now = Instant::now();
-            self.shared.failed_logins.suspect(attempt, lasting, now);
-        }
+        let hash = self.shared.hasher.hash(password, thread).await?;
+        drop(attempt);
+        self.apply_and_wait(then(hash)).await
     }
 
     /// What a login with these credentials comes to; none if they do not fit.
-    async fn prove(
-        &mut self,
-        credentials: Credentials,
-        attempt: Option<&Attempt>,
-    ) -> Result<Option<LoggedIn>, Error> {
+    async fn prove(&mut self, credentials: Credentials) -> Result<Option<LoggedIn>, Error> {
         match credentials {
-            Credentials::Password(login, password) => {
-                let folded = fold_login(login.as_str());
-                let found = self.holder(&folded).await?;
-                let hash = found.as_ref().map(|holder| holder.password_hash.clone());
-                let queue = match self.ticket.access() {
-                    Access::Trusted => Queue::Trusted,
-                    Access::Login => queue(attempt),
-                };
-                let verified = self.shared.hasher.verify(password, hash, queue).await;
-                let right = verified.map_err(|Busy| {
-                    self.shared.counters.limited_logins.add();
-                    self.suspect(attempt, BUSY);
-                    busy()
-                })?;
-                match found.filter(|_| right) {
-                    Some(holder) => {
-                        let account = Account {
-                            user_id: holder.user,
-                            login: holder.login,
-                            token: None,
-                        };
-                        let proof = Proof::Password(folded, holder.password_hash);
-                        self.enter(account, &proof).await
-                    }
-                    None => Ok(None),
-                }
-            }
-            Credentials::Token(None) => Ok(None),
-            Credentials::Token(Some(token)) => {
-                let hash = token.hash();
-                let Some(owner) = self.token_owner(hash).await? else {
-                    return Ok(None);
-                };
-                let account = Account {
-                    user_id: owner.user,
-                    login: owner.login,
-                    token: Some(owner.token),
-                };
-                let entered = self.enter(account, &Proof::Token(hash)).await?;
-                if entered.is_some() {
-                    self.note_use(owner.token, owner.last_used_time).await;
-                }
-                Ok(entered)
-            }
+            Credentials::Password(login, password) => self.prove_password(&login, password).await,
+            Credentials::Token(token) => self.prove_token(token.as_ref()).await,
         }
+    }
+
+    async fn prove_password(
+        &mut self,
+        login: &TriedLogin,
+        password: Password,
+    ) -> Result<Option<LoggedIn>, Error> {
+        let folded = fold_login(login.as_str());
+        let caller = self.caller(&folded);
+        let attempt = self.attempt(Kind::Password, caller).await?;
+        let found = self.holder(&folded).await?;
+        let hash = found.as_ref().map(|holder| holder.password_hash.clone());
+        let thread = self.thread(Some(Kind::Password), caller).await?;
+        let verdict = move |right: bool| {
+            if let Some(attempt) = attempt
+                && !right
+            {
+                attempt.count(Instant::now());
+            }
+        };
+        let hasher = &self.shared.hasher;
+        let right = hasher.verify(password, hash, thread, verdict).await;
+        let Some(holder) = found.filter(|_| right) else {
+            return Ok(None);
+        };
+        let account = Account {
+            user_id: holder.user,
+            login: holder.login,
+            token: None,
+        };
+        let proof = Proof::Password(folded, holder.password_hash);
+        self.enter(account, &proof).await
+    }
+
+    /// One that cannot be a token is none.
+    async fn prove_token(&mut self, token: Option<&Token>) -> Result<Option<LoggedIn>, Error> {
+        let shared = Arc::clone(&self.shared);
+        let hash = token.map(Token::hash);
+        let caller = self.caller(&hash.map(|hash| hash.0));
+        let is_stranger = self.ticket.access() == Access::Login;
+        let mut alone = None;
+        if is_stranger {
+            let allowed = shared.failed_logins.look_up(caller, Instant::now()).await;
+            alone = allowed.map_err(|wait| {
+                let text = "this token failed too often from where you are; try again later";
+                self.told_to_wait(text, wait)
+            })?;
+        }
+        let owner = match hash {
+            Some(hash) => self.token_owner(hash).await?.map(|owner| (owner, hash)),
+            None => None,
+        };
+        drop(alone);
+        let Some((owner, hash)) = owner else {
+            if is_stranger
+                && let BadToken::TooMany(wait) =
+                    shared.failed_logins.bad_token(caller, Instant::now())
+            {
+                let text =
+                    "this token does not fit, as too many from where you are; try again later";
+                return Err(self.told_to_wait(text, wait));
+            }
+            return Ok(None);
+        };
+        let account = Account {
+            user_id: owner.user,
+            login: owner.login,
+            token: Some(owner.token),
+        };
+        let entered = self.enter(account, &Proof::Token(hash)).await?;
+        if entered.is_some() {
+            self.note_use(owner.token, owner.last_used_time).await;
+        }
+        Ok(entered)
     }
 
     /// Begins a session of this account, if the proof still holds.
@@ -255,7 +249,7 @@ impl Session {
         self.shared.hub.leave(self.ticket.id());
         self.outbox.hold(0);
         let login_by = (by == Principal::Nobody).then(|| Instant::now() + self.shared.login_time);
-        self.login_by.send_replace(login_by);
+        self.login_time.restart(login_by);
     }
 
     /// Notes that a token was used, once a minute at most.
@@ -300,13 +294,5 @@ impl Session {
             ..Record::of(session.as_ref(), event, result)
         }
         .write();
-    }
-}
-
-/// Where a stranger waits for its password to be looked at.
-fn queue(attempt: Option<&Attempt>) -> Queue {
-    match attempt {
-        Some(attempt) if attempt.suspicious => Queue::Suspicious,
-        _ => Queue::Stranger,
     }
 }

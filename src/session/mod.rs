@@ -4,11 +4,13 @@
 //! are handed to the store without waiting for them, so that a client's pipelined changes share rounds; anything else
 //! first waits for the changes before it, so that requests take effect in their order (protocol.md, 1). The writing half
 //! (`writer.rs`) sends what is ready, and fetches stored events for a stream that fell behind. Who is logged in belongs
-//! to the reading half alone (`login.rs`), and so does how fast it reads (`pace.rs`).
+//! to the reading half alone (`login.rs`), and so does how fast it reads (`pace.rs`), and what a login waits for
+//! (`waiting.rs`).
 
 mod login;
 mod pace;
 mod requests;
+mod waiting;
 mod writer;
 
 use crate::auth::Hasher;
@@ -36,6 +38,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio_util::codec::Decoder;
 use tokio_util::sync::CancellationToken;
+use waiting::{LoginTime, Told};
 
 /// What all connections share.
 pub struct Shared {
@@ -48,7 +51,7 @@ pub struct Shared {
     /// Hashes passwords.
     pub hasher: Hasher,
     /// Who failed to log in.
-    pub failed_logins: FailedLogins,
+    pub failed_logins: Arc<FailedLogins>,
     /// What is held for all connections.
     pub memory: Arc<Memory>,
     /// How fast requests come on login listeners.
@@ -91,7 +94,8 @@ where
     let closer = Closer::new(Arc::clone(&outbox), &shared.shutdown);
     ticket.served(closer.clone());
     let id = ticket.id();
-    let (login_by, login_watch) = watch::channel(strangers.then(|| accepted + shared.login_time));
+    let login_by = strangers.then(|| accepted + shared.login_time);
+    let (login_time, login_watch) = LoginTime::new(login_by, accepted);
     let mut session = Session {
         by: if strangers {
             Principal::Nobody
@@ -103,7 +107,8 @@ where
         ticket,
         outbox: Arc::clone(&outbox),
         closer: closer.clone(),
-        login_by,
+        login_time,
+        told: None,
         reached: None,
         begun: false,
         given_out: 0,
@@ -212,7 +217,9 @@ struct Session {
     /// How fast requests may come, on a login listener.
     rate: Option<Arc<ConnectionRate>>,
     /// By when somebody must have logged in.
-    login_by: watch::Sender<Option<Instant>>,
+    login_time: LoginTime,
+    /// Until when its last login was told to wait for others.
+    told: Option<Told>,
     /// Where its last event of its own went.
     reached: Option<Reached>,
     /// Whether a line has come that is not blank.

@@ -1,14 +1,13 @@
 //! What is done with a request: who may use its command, then the step that the command asks for.
 
-use super::{Reached, Session, Shared, rate_limited};
+use super::{Reached, Session, Shared};
 use crate::audit::Record;
-use crate::auth::{HashError, Queue};
 use crate::command::{self, Access, Action, Context, Row, ServerInfo, Step, Subscribe};
 use crate::config::Registration;
 use crate::error::{Code, Error};
 use crate::hub::{Begin, Subscription, Wish};
 use crate::limits::TURN_MAX_DELIVERIES;
-use crate::model::{ConversationId, CustomType, Given, Id, Password, PasswordHash, UserId};
+use crate::model::{ConversationId, CustomType, Given, Id, UserId};
 use crate::registry;
 use crate::store::{Answer, Operation, Outcome, Principal, Query, not_logged_in};
 use crate::wire::{ReplySlot, data, ephemeral_line, parse_envelope, reply_line};
@@ -16,10 +15,6 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// How long to wait before a password is presented again that found no place in the queue.
-pub(super) const BUSY: Duration = Duration::from_secs(1);
 
 impl Session {
     /// Does what a line asks for.
@@ -132,13 +127,17 @@ impl Session {
                     self.outbox.all_answered().await;
                 }
             }
-            Step::Hash(password, then) if self.by == Principal::Nobody => {
+            Step::Hash {
+                password,
+                login: Some(login),
+                then,
+            } if self.by == Principal::Nobody => {
                 self.outbox.all_answered().await;
                 let slot = self.outbox.reserve(tid, bytes);
-                let answer = Box::pin(self.register(password, then)).await;
+                let answer = Box::pin(self.register(login, password, then)).await;
                 slot.fill(&answer);
             }
-            Step::Hash(password, then) => {
+            Step::Hash { password, then, .. } => {
                 let slot = self.outbox.reserve(tid, bytes);
                 match self.hash(password).await {
                     Ok(hash) => self.apply(row, then(hash), slot).await,
@@ -260,15 +259,6 @@ impl Session {
             return Err(not_logged_in());
         }
         self.shared.store.query(self.by, query).await
-    }
-
-    async fn hash(&self, password: Password) -> Result<PasswordHash, Error> {
-        let queue = match self.by {
-            Principal::Trusted => Queue::Trusted,
-            Principal::User(_) | Principal::Nobody => Queue::Stranger,
-        };
-        let hashed = self.shared.hasher.hash(password, queue).await;
-        hashed.map_err(hash_refused)
     }
 
     async fn show_session(&self) -> Result<Bytes, Error> {
@@ -444,16 +434,4 @@ struct Sessions {
 /// The data of an answer that has nothing to say.
 pub(super) fn empty() -> Bytes {
     Bytes::from_static(b"{}")
-}
-
-pub(super) fn hash_refused(error: HashError) -> Error {
-    match error {
-        HashError::Busy => busy(),
-        HashError::Failed(error) => error,
-    }
-}
-
-/// The refusal of a password that found no place in the queue.
-pub(super) fn busy() -> Error {
-    rate_limited("many passwords are being verified; try again", BUSY)
 }

@@ -1,35 +1,71 @@
-//! How often one account or one address may fail to log in.
+//! How often one account, token or address may fail to log in, and how often an address may register.
 //!
-//! Nothing here is counted by account alone: a stranger who fails on purpose locks out nobody who comes from elsewhere.
+//! A login counts as failed when it has failed. Until then it is under way: only as many are under way at once as might
+//! fail, and the others wait for these to end. Nothing here is counted by account alone: a stranger who fails on purpose
+//! locks out nobody who comes from elsewhere. A token is no guess: whoever presents one is let in if it is good, however
+//! many others failed beside it.
 
-use crate::limits::{FAILED_LOGINS_MAX_ENTRIES, FAILED_LOGINS_PER_ADDRESS};
+use crate::limits::{FAILED_LOGINS_MAX_ENTRIES, FAILED_LOGINS_PER_ADDRESS, SUSPECT_SECONDS};
 use crate::registry::Source;
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::hash_map::Entry;
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
-/// Failed logins, which fade with time: by address, and by address and account.
+/// Failures, which fade with time, and what is under way.
 ///
-/// A level of its own, and no rate limiter: only failures count, and how many there were is looked at before one more
-/// is risked.
+/// Levels of its own, and no rate limiter: only failures count, and how many there were is looked at before one more is
+/// risked.
 #[derive(Debug)]
 pub struct FailedLogins {
     per_minute: f64,
-    levels: Mutex<Levels>,
+    state: Mutex<State>,
+    /// Told whenever an attempt has ended.
+    ended: Notify,
+    /// For those who look up tokens where too many were bad: one at a time, so that they hold up nobody's reads.
+    lookups: Semaphore,
     hashes: RandomState,
 }
 
 #[derive(Debug)]
-struct Levels {
-    by_key: HashMap<Key, Level>,
+struct State {
+    levels: HashMap<Key, Level>,
+    under_way: HashMap<Key, u32>,
     /// Until when an address is suspicious.
-    suspects: HashMap<Source, Instant>,
+    suspects: HashMap<(Kind, Source), Instant>,
     purged: Instant,
 }
 
-/// A source, and the hash of a login, if it is counted with one.
-type Key = (Source, Option<u64>);
+/// What is counted apart from the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Logins with a password.
+    Password,
+    /// Logins with a token.
+    Token,
+    /// Users that strangers create.
+    Registration,
+}
+
+/// Where somebody comes from, and the hash of the name that it gave: a login, or a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Caller {
+    source: Source,
+    name: u64,
+}
+
+impl Caller {
+    /// Where it comes from.
+    #[must_use]
+    pub const fn source(&self) -> Source {
+        self.source
+    }
+}
+
+/// What is counted: of a source, all of a kind or those with one name.
+type Key = (Kind, Source, Option<u64>);
 
 #[derive(Clone, Copy, Debug)]
 struct Level {
@@ -37,117 +73,237 @@ struct Level {
     at: Instant,
 }
 
-/// A login under way, which counts as failed until it succeeds.
+/// A login with a password, or a registration, under way until it is dropped.
 #[derive(Debug)]
 pub struct Attempt {
-    keys: [Key; 2],
-    /// Whether the address has failed lately, has another attempt under way, or did not wait as it was told.
-    pub suspicious: bool,
+    failed_logins: Arc<FailedLogins>,
+    kind: Kind,
+    caller: Caller,
+}
+
+/// Whether an attempt may begin.
+enum Begun {
+    Now,
+    /// When one of those under way has ended.
+    Later,
+    /// After this time.
+    Refused(Duration),
+}
+
+/// What became of looking up a token that is bad.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadToken {
+    /// It failed.
+    Failed,
+    /// So many tokens failed there that this one is to wait for so long.
+    TooMany(Duration),
 }
 
 impl FailedLogins {
-    /// Allows so many failures a minute for one account from one address, and a few times as many from one address.
+    /// Allows so many failures a minute for one account or token from one address, and a few times as many from one
+    /// address.
     #[must_use]
-    pub fn new(per_minute: u32) -> Self {
-        Self {
+    pub fn new(per_minute: u32) -> Arc<Self> {
+        Arc::new(Self {
             per_minute: per_minute.into(),
-            levels: Mutex::new(Levels {
-                by_key: HashMap::new(),
+            state: Mutex::new(State {
+                levels: HashMap::new(),
+                under_way: HashMap::new(),
                 suspects: HashMap::new(),
                 purged: Instant::now(),
             }),
+            ended: Notify::new(),
+            lookups: Semaphore::new(1),
             hashes: RandomState::new(),
+        })
+    }
+
+    /// Who asks. `name` is the folded login, whether or not there is one, or the token's hash.
+    pub fn caller(&self, source: Source, name: impl Hash) -> Caller {
+        Caller {
+            source,
+            name: self.hashes.hash_one(name),
         }
     }
 
-    /// Begins an attempt; an error says how long to wait. `account` is the folded login, whether or not there is one.
-    pub fn begin(&self, source: Source, account: &str, now: Instant) -> Result<Attempt, Duration> {
-        let keys = [
-            (source, None),
-            (source, Some(self.hashes.hash_one(account))),
-        ];
-        let allowed = [
-            self.per_minute * f64::from(FAILED_LOGINS_PER_ADDRESS),
-            self.per_minute,
-        ];
-        let mut levels = self.lock();
-        let mut suspicious = levels
-            .suspects
-            .get(&source)
-            .is_some_and(|&until| now < until);
-        for (key, allowed) in keys.iter().zip(allowed) {
-            let failures = levels.failures(key, allowed, now);
-            suspicious |= failures > 0.0;
-            let over = failures + 1.0 - allowed;
-            if over > 0.0 {
-                return Err(Duration::from_secs_f64((over * 60.0 / allowed).max(0.001)));
+    /// Begins an attempt, once it is one of those that may be under way; an error says how long to wait.
+    pub async fn attempt(
+        self: &Arc<Self>,
+        kind: Kind,
+        caller: Caller,
+    ) -> Result<Attempt, Duration> {
+        loop {
+            let ended = self.ended.notified();
+            match self.begin(kind, caller, Instant::now()) {
+                Begun::Now => {
+                    return Ok(Attempt {
+                        failed_logins: Arc::clone(self),
+                        kind,
+                        caller,
+                    });
+                }
+                Begun::Later => ended.await,
+                Begun::Refused(wait) => return Err(wait),
             }
         }
-        for (key, allowed) in keys.iter().zip(allowed) {
-            levels.add(*key, 1.0, allowed, now);
-        }
-        Ok(Attempt { keys, suspicious })
     }
 
-    /// Takes back what an attempt counted: it succeeded, or was not made.
-    pub fn forgive(&self, attempt: &Attempt, now: Instant) {
-        let allowed = [
-            self.per_minute * f64::from(FAILED_LOGINS_PER_ADDRESS),
-            self.per_minute,
-        ];
-        let mut levels = self.lock();
-        for (key, allowed) in attempt.keys.iter().zip(allowed) {
-            levels.add(*key, -1.0, allowed, now);
+    fn begin(&self, kind: Kind, caller: Caller, now: Instant) -> Begun {
+        let mut state = self.lock();
+        let mut begun = Begun::Now;
+        for (key, allowed) in self.bounds(kind, caller) {
+            let failures = state.failures(&key, allowed, now);
+            let under_way = state.under_way.get(&key).copied().unwrap_or(0);
+            if let Some(wait) = over(failures, allowed) {
+                return Begun::Refused(wait);
+            }
+            if over(failures + f64::from(under_way), allowed).is_some() {
+                begun = Begun::Later;
+            }
         }
+        if matches!(begun, Begun::Now) {
+            for (key, _) in self.bounds(kind, caller) {
+                *state.under_way.entry(key).or_default() += 1;
+            }
+        }
+        begun
     }
 
-    /// Keeps the address of an attempt suspicious for so long: it failed, or was told to wait.
-    pub fn suspect(&self, attempt: &Attempt, lasting: Duration, now: Instant) {
-        let [(source, _), _] = attempt.keys;
-        let mut levels = self.lock();
-        levels.purge_if_full(now);
-        let is_full = levels.suspects.len() >= FAILED_LOGINS_MAX_ENTRIES;
-        if !is_full || levels.suspects.contains_key(&source) {
-            let until = levels.suspects.entry(source).or_insert(now);
-            *until = (*until).max(now + lasting);
-        }
+    /// What an attempt is counted by, and how much of it is allowed a minute.
+    fn bounds(&self, kind: Kind, caller: Caller) -> impl Iterator<Item = (Key, f64)> + use<> {
+        let of_name = (kind, caller.source, Some(caller.name));
+        let of_source = (kind, caller.source, None);
+        let of_all = self.per_minute * f64::from(FAILED_LOGINS_PER_ADDRESS);
+        let bounds = match kind {
+            Kind::Password | Kind::Token => {
+                [Some((of_name, self.per_minute)), Some((of_source, of_all))]
+            }
+            // Each has another name: there is nothing to guess, and all of them cost the same.
+            Kind::Registration => [Some((of_source, self.per_minute)), None],
+        };
+        bounds.into_iter().flatten()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Levels> {
-        self.levels.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether an address is suspicious: it has failed lately, or registered.
+    #[must_use]
+    pub fn suspects(&self, kind: Kind, source: Source, now: Instant) -> bool {
+        let state = self.lock();
+        let until = state.suspects.get(&(kind, source));
+        until.is_some_and(|&until| now < until)
+    }
+
+    /// Says that a token may be looked up; an error says how long to wait, since this very token failed too often there.
+    /// What is given is to be held meanwhile.
+    pub async fn look_up(
+        &self,
+        token: Caller,
+        now: Instant,
+    ) -> Result<Option<SemaphorePermit<'_>>, Duration> {
+        let mut crowded = false;
+        for (key, allowed) in self.bounds(Kind::Token, token) {
+            let failures = self.lock().failures(&key, allowed, now);
+            match over(failures, allowed) {
+                Some(wait) if key.2.is_some() => return Err(wait),
+                Some(_) => crowded = true,
+                None => {}
+            }
+        }
+        if crowded {
+            return Ok(self.lookups.acquire().await.ok());
+        }
+        Ok(None)
+    }
+
+    /// Counts a token that is bad.
+    #[must_use]
+    pub fn bad_token(&self, token: Caller, now: Instant) -> BadToken {
+        let mut state = self.lock();
+        let of_source = (Kind::Token, token.source, None);
+        let allowed = self.per_minute * f64::from(FAILED_LOGINS_PER_ADDRESS);
+        let refused = over(state.failures(&of_source, allowed, now), allowed);
+        for (key, allowed) in self.bounds(Kind::Token, token) {
+            // Where too many failed, new ones are not remembered one by one.
+            if refused.is_none() || state.levels.contains_key(&key) {
+                state.add(key, allowed, now);
+            }
+        }
+        refused.map_or(BadToken::Failed, BadToken::TooMany)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Levels {
+impl Attempt {
+    /// Counts it: it failed, or it was a registration. Its address is suspicious for a while.
+    pub fn count(&self, now: Instant) {
+        let mut state = self.failed_logins.lock();
+        for (key, allowed) in self.failed_logins.bounds(self.kind, self.caller) {
+            state.add(key, allowed, now);
+        }
+        state.suspect(self.kind, self.caller.source, now);
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        let mut state = self.failed_logins.lock();
+        for (key, _) in self.failed_logins.bounds(self.kind, self.caller) {
+            if let Entry::Occupied(mut count) = state.under_way.entry(key) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
+        }
+        drop(state);
+        self.failed_logins.ended.notify_waiters();
+    }
+}
+
+/// How long to wait until one more failure is allowed, if it is not.
+fn over(failures: f64, allowed: f64) -> Option<Duration> {
+    let over = failures + 1.0 - allowed;
+    (over > 0.0).then(|| Duration::from_secs_f64((over * 60.0 / allowed).max(0.001)))
+}
+
+impl State {
     /// The failures that are left of a key's after fading at `per_minute`.
     fn failures(&self, key: &Key, per_minute: f64, now: Instant) -> f64 {
-        self.by_key.get(key).map_or(0.0, |level| {
+        self.levels.get(key).map_or(0.0, |level| {
             let faded = now.saturating_duration_since(level.at).as_secs_f64() / 60.0 * per_minute;
             (level.failures - faded).max(0.0)
         })
     }
 
-    fn add(&mut self, key: Key, failures: f64, per_minute: f64, now: Instant) {
-        let failures = self.failures(&key, per_minute, now) + failures;
-        if failures <= 0.0 {
-            self.by_key.remove(&key);
-            return;
-        }
+    /// Counts one more failure, but no more than are allowed a minute: nobody waits longer than that takes to fade.
+    fn add(&mut self, key: Key, per_minute: f64, now: Instant) {
+        let failures = (self.failures(&key, per_minute, now) + 1.0).min(per_minute);
         self.purge_if_full(now);
         // Where even that makes no room, what is not counted is still bounded by the queue of the password pool.
-        if self.by_key.len() < FAILED_LOGINS_MAX_ENTRIES || self.by_key.contains_key(&key) {
-            self.by_key.insert(key, Level { failures, at: now });
+        if self.levels.len() < FAILED_LOGINS_MAX_ENTRIES || self.levels.contains_key(&key) {
+            self.levels.insert(key, Level { failures, at: now });
+        }
+    }
+
+    fn suspect(&mut self, kind: Kind, source: Source, now: Instant) {
+        self.purge_if_full(now);
+        let is_full = self.suspects.len() >= FAILED_LOGINS_MAX_ENTRIES;
+        if !is_full || self.suspects.contains_key(&(kind, source)) {
+            let until = now + Duration::from_secs(SUSPECT_SECONDS);
+            self.suspects.insert((kind, source), until);
         }
     }
 
     /// Forgets what is older than two minutes, which has faded, if there is much; once a second at most.
     fn purge_if_full(&mut self, now: Instant) {
         const FADED: Duration = Duration::from_secs(120);
-        let most = self.by_key.len().max(self.suspects.len());
+        let most = self.levels.len().max(self.suspects.len());
         let rested = now.saturating_duration_since(self.purged) >= Duration::from_secs(1);
         if most >= FAILED_LOGINS_MAX_ENTRIES && rested {
             self.purged = now;
-            self.by_key
+            self.levels
                 .retain(|_, level| now.saturating_duration_since(level.at) < FADED);
             self.suspects.retain(|_, until| now < *until);
         }
@@ -155,73 +311,4 @@ impl Levels {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::registry::Remote;
-
-    fn source(address: &str) -> Source {
-        Remote::Tcp(address.parse().unwrap()).source()
-    }
-
-    #[test]
-    fn failures_count_by_address_and_account_and_fade() {
-        let failed = FailedLogins::new(3);
-        let (here, there) = (source("10.0.0.1:1"), source("10.0.0.2:1"));
-        let start = Instant::now();
-        for number in 0..3 {
-            let attempt = failed.begin(here, "ann", start).unwrap();
-            assert_eq!(attempt.suspicious, number > 0);
-        }
-        let wait = failed.begin(here, "ann", start).unwrap_err();
-        assert!((19.9..=20.1).contains(&wait.as_secs_f64()), "{wait:?}");
-        assert!(failed.begin(here, "ben", start).is_ok());
-        assert!(!failed.begin(there, "ann", start).unwrap().suspicious);
-        let later = start + Duration::from_secs(21);
-        assert!(failed.begin(here, "ann", later).is_ok());
-        assert!(failed.begin(here, "ann", later).is_err());
-    }
-
-    #[test]
-    fn an_address_cannot_try_one_account_after_the_other() {
-        let failed = FailedLogins::new(3);
-        let (here, start) = (source("10.0.0.1:1"), Instant::now());
-        let tried = (0..1000)
-            .take_while(|number| failed.begin(here, &format!("user {number}"), start).is_ok())
-            .count();
-        assert_eq!(tried, 3 * FAILED_LOGINS_PER_ADDRESS as usize);
-    }
-
-    #[test]
-    fn what_succeeds_counts_as_nothing() {
-        let failed = FailedLogins::new(3);
-        let (here, start) = (source("10.0.0.1:1"), Instant::now());
-        for _ in 0..100 {
-            let attempt = failed.begin(here, "ann", start).unwrap();
-            assert!(!attempt.suspicious);
-            failed.forgive(&attempt, start);
-        }
-        assert!(failed.lock().by_key.is_empty());
-    }
-
-    #[test]
-    fn an_address_stays_suspicious_after_its_failures_have_faded_and_while_it_does_not_wait() {
-        let failed = FailedLogins::new(60);
-        let (here, there) = (source("10.0.0.1:1"), source("10.0.0.2:1"));
-        let start = Instant::now();
-        let after = |seconds| start + Duration::from_secs(seconds);
-        let failure = failed.begin(here, "ann", start).unwrap();
-        failed.suspect(&failure, Duration::from_secs(60), start);
-        failed.suspect(&failure, Duration::from_secs(1), start);
-        let attempt = |at: Instant, source| {
-            let attempt = failed.begin(source, "ben", at).unwrap();
-            failed.forgive(&attempt, at);
-            attempt
-        };
-        assert!(attempt(after(59), here).suspicious);
-        assert!(!attempt(after(60), here).suspicious);
-        let told_to_wait = attempt(start, there);
-        failed.suspect(&told_to_wait, Duration::from_secs(1), start);
-        assert!(attempt(start + Duration::from_millis(999), there).suspicious);
-        assert!(!attempt(after(1), there).suspicious);
-    }
-}
+mod tests;

@@ -5,5 +5,5 @@
 mod failed_logins;
 mod rates;
 
-pub use failed_logins::{Attempt, FailedLogins};
+pub use failed_logins::{Attempt, BadToken, Caller, FailedLogins, Kind};
 pub use rates::{ConnectionRate, Rates};

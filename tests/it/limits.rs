@@ -1,5 +1,7 @@
 //! Limits: each refuses what goes beyond it, says so, is counted, and lets the rest go on.
 
+mod logins;
+
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
 use std::thread;

@@ -189,7 +189,10 @@ impl Chat {
             conversation: String::new(),
         };
         let user = r#"{"class":"chat","subclass":"user","cmd":"create","data":{"login":"ann","name":"Ann","password":"s3cret"}}"#;
-        let Step::Hash(_, operation) = chat.connection.step(user.as_bytes())? else {
+        let Step::Hash {
+            then: operation, ..
+        } = chat.connection.step(user.as_bytes())?
+        else {
             return Err("a new user's password is hashed".into());
         };
         let hash = PasswordHash::new("no password has this hash".to_owned());
