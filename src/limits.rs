@@ -111,6 +111,10 @@ pub const MEMORY_LOOK_MS: u64 = 100;
 pub const CATCH_UP_MAX_BYTES: usize = 256 * 1024;
 /// Stored events of which it is remembered whether their text stands.
 pub const VERDICTS_MAX: usize = 65_536;
+/// Bytes from a client of a login listener that the system holds until they are read; Linux takes twice as many.
+pub const RECEIVE_BUFFER_BYTES: usize = 64 * 1024;
+/// Bytes for a client of a login listener that the system holds until they are taken; Linux takes twice as many.
+pub const SEND_BUFFER_BYTES: usize = 256 * 1024;
 /// Bytes that are handed to a socket in one write.
 pub const WRITE_MAX_BYTES: usize = 256 * 1024;
 /// Bytes in one journal segment, after which the next one is begun.

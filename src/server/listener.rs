@@ -4,7 +4,10 @@ use super::descriptors::Spare;
 use super::hang_ups::HangUps;
 use super::proxy::{HeaderError, read_header};
 use crate::config::{Address, Allowed, Listen, Proxies};
-use crate::limits::{CLOSE_GRACE_MS, PARTING_MAX_CONNECTIONS, PROXY_HEADER_SECONDS};
+use crate::limits::{
+    CLOSE_GRACE_MS, PARTING_MAX_CONNECTIONS, PROXY_HEADER_SECONDS, RECEIVE_BUFFER_BYTES,
+    SEND_BUFFER_BYTES,
+};
 use crate::registry::{Access, Refused, Remote, Ticket};
 use crate::session::{self, Shared};
 use crate::tls::Tls;
@@ -85,6 +88,9 @@ impl Listener {
         let (socket, address) = match &listen.address {
             Address::Tcp(wanted) => {
                 let listener = TcpListener::bind(wanted).await.map_err(refused)?;
+                if listen.access == Access::Login {
+                    bound_buffers(&listener).map_err(refused)?;
+                }
                 let real = listener.local_addr().map_err(refused)?;
                 (Socket::Tcp(listener), Address::Tcp(real))
             }
@@ -367,6 +373,14 @@ impl Stream {
 fn no_descriptor(error: &io::Error) -> bool {
     let code = error.raw_os_error();
     code == Some(Errno::MFILE.raw_os_error()) || code == Some(Errno::NFILE.raw_os_error())
+}
+
+/// Bounds what the system holds for each connection of a listener: it would take 6 MB from a client before the first byte
+/// is read, and hold 4 MB of answers for one that does not read.
+fn bound_buffers(listener: &TcpListener) -> io::Result<()> {
+    let socket = SockRef::from(listener);
+    socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)
 }
 
 /// Sends small lines at once, and finds dead peers.
