@@ -142,6 +142,8 @@ pub const RESERVE_BYTES: u64 = 4 * 1024 * 1024;
 pub const CLOCK_HELD_MS: u64 = 3_600_000;
 /// Milliseconds that the clock may be behind the newest record before that is told.
 pub const CLOCK_TOLD_MS: u64 = 60_000;
+/// Milliseconds after which the clock is looked at again by whoever waits for a time: it may have been set.
+pub const CLOCK_LOOK_MS: u64 = 1000;
 /// Milliseconds after the newest record when the time is noted in the log, so that the next start knows how long chatd
 /// was off.
 pub const TIME_NOTED_MS: u64 = 1_800_000;

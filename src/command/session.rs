@@ -145,7 +145,7 @@ impl Command for TokenCreate {
     const NAME: &'static str = "token_create";
     const ACCESS: Access = Access::Users;
     const AUDIT: bool = true;
-    const HELP: &'static str = "Creates a token that a bot or script logs in with instead of a password. It is shown in this answer and never again.";
+    const HELP: &'static str = "Creates a token that a bot or script logs in with instead of a password. It is shown in this answer and never again. Sessions that logged in with it end when it expires.";
     const ANSWER: &'static str = "token_id, token";
     const EXAMPLE: &'static str = r#"{"name":"backup","user_id":"01k9user00001"}"#;
     const ERRORS: &'static [Code] = &[Code::UserNotFound, Code::Forbidden];
@@ -251,7 +251,7 @@ impl Command for Stop {
     const AUDIT: bool = true;
     const HELP: &'static str = "Ends a session and closes its connection.";
     const ANSWER: &'static str = "";
-    const EXAMPLE: &'static str = r#"{"session_id":"01k9sess00001"}"#;
+    const EXAMPLE: &'static str = r#"{"session_id":"81k9sess00001"}"#;
     const ERRORS: &'static [Code] = &[Code::SessionNotFound];
 
     fn run(self, _: &Context<'_>) -> Result<Step, Error> {

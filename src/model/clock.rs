@@ -12,11 +12,12 @@
 //! ([`Moment::kept_since_ms`]). What expires thus follows the clock only as fast as a monotonic clock goes: a clock that
 //! is a year ahead for a moment makes nothing expire, and one that is set back keeps nothing for ever.
 
-use crate::limits::{CLOCK_HELD_MS, CLOCK_TOLD_MS};
+use crate::limits::{CLOCK_HELD_MS, CLOCK_LOOK_MS, CLOCK_TOLD_MS};
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::Notify;
 
 /// Jumps of the clock that are remembered; older ones are put together.
 const SKIPS_MAX: usize = 16;
@@ -27,6 +28,8 @@ pub struct Clock {
     source: Source,
     /// From when on there is a log to go on from.
     pace: Arc<Mutex<Option<Pace>>>,
+    /// Told when a manual clock is moved.
+    moved: Arc<Notify>,
 }
 
 #[derive(Clone, Debug)]
@@ -102,6 +105,7 @@ impl Clock {
         Self {
             source: Source::System,
             pace: Arc::default(),
+            moved: Arc::default(),
         }
     }
 
@@ -114,6 +118,7 @@ impl Clock {
                 monotonic_ms: AtomicU64::new(0),
             })),
             pace: Arc::default(),
+            moved: Arc::default(),
         }
     }
 
@@ -168,11 +173,32 @@ impl Clock {
         self.source.read().0
     }
 
+    /// Waits until [`Moment::held_ms`] is there.
+    pub async fn reach(&self, held_ms: u64) {
+        loop {
+            let mut moved = std::pin::pin!(self.moved.notified());
+            moved.as_mut().enable();
+            let left_ms = held_ms.saturating_sub(self.moment(0).held_ms);
+            if left_ms == 0 {
+                return;
+            }
+            match &self.source {
+                // The clock may be set meanwhile, and is looked at again.
+                Source::System => {
+                    let wait_ms = left_ms.min(CLOCK_LOOK_MS);
+                    tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+                }
+                Source::Manual(_) => moved.await,
+            }
+        }
+    }
+
     /// Lets time pass on a manual clock; that of the machine cannot be moved.
     pub fn advance(&self, ms: u64) {
         if let Source::Manual(manual) = &self.source {
             manual.wall_ms.fetch_add(ms, Ordering::Relaxed);
             manual.monotonic_ms.fetch_add(ms, Ordering::Relaxed);
+            self.moved.notify_waiters();
         }
     }
 
@@ -180,6 +206,7 @@ impl Clock {
     pub fn set(&self, wall_ms: u64) {
         if let Source::Manual(manual) = &self.source {
             manual.wall_ms.store(wall_ms, Ordering::Relaxed);
+            self.moved.notify_waiters();
         }
     }
 }

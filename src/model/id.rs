@@ -13,8 +13,10 @@ pub const ID_CHARS: usize = 13;
 /// Bits of an id below its milliseconds.
 const COUNTER_BITS: u32 = 16;
 
-/// The latest time in an id: a clock that is far beyond leaves half of all ids for those to come.
-const TIME_MAX_MS: u64 = (1 << 47) - 1;
+/// The latest time in an id: a clock that is far beyond leaves a quarter of all ids for those to come.
+const TIME_MAX_MS: u64 = (1 << 46) - 1;
+/// What is set in the ids of sessions alone.
+const SESSION_MARK: u64 = 1 << 63;
 
 /// Any id. 0 is never given to an object.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -161,6 +163,11 @@ impl IdMaker {
         Id(self.last)
     }
 
+    /// The next id of a session, which is never that of anything that is stored.
+    pub fn next_session(&mut self, now_ms: u64) -> Id {
+        Id(self.next(now_ms).0 | SESSION_MARK)
+    }
+
     /// The newest id given.
     #[must_use]
     pub const fn last(&self) -> u64 {
@@ -244,6 +251,20 @@ mod tests {
             .collect();
         assert!(ids.windows(2).all(|pair| pair[0] < pair[1]), "{ids:?}");
         assert_eq!(ids[3].0, 9 << COUNTER_BITS);
+    }
+
+    #[test]
+    fn ids_of_sessions_rise_and_are_those_of_nothing_else() {
+        let times = [0, 1, 1_795_000_000_000, TIME_MAX_MS, u64::MAX];
+        let (mut stored, mut sessions) = (IdMaker::default(), IdMaker::default());
+        let stored = times.map(|now| stored.next(now));
+        let sessions = times.map(|now| sessions.next_session(now));
+        assert!(sessions.is_sorted_by(|a, b| a.text().as_str() < b.text().as_str()));
+        assert!(stored.iter().all(|id| id.0 & SESSION_MARK == 0));
+        for id in sessions {
+            assert_ne!(id.0 & SESSION_MARK, 0);
+            assert_eq!(Id::parse(id.text().as_str()), Some(id));
+        }
     }
 
     #[test]

@@ -4,19 +4,22 @@
 
 mod places;
 mod source;
+mod ticket;
 
 pub use source::{Remote, Source};
+pub use ticket::{Expected, Ticket};
 
 use crate::hub::ConnectionId;
 use crate::limits::Limits;
-use crate::model::{Id, IdMaker, TokenId, UserId};
+use crate::model::{Clock, Id, IdMaker, TokenId, UserId};
 use crate::store::{Ended, Ends};
 use crate::wire::{CloseReason, Outbox, closed_line};
 use places::Places;
 use serde::Serialize;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// Who may do what on a listener's connections (protocol.md, 7).
@@ -51,12 +54,23 @@ pub enum Refused {
     NotLoggedIn,
 }
 
+/// Why a session does not begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotBegun {
+    /// Sessions were ended meanwhile: [`Registry::ends`] no longer says what it did. To be looked at again.
+    OthersEnded,
+    /// The one before it on this connection was ended, and the connection is being closed.
+    Ended,
+}
+
 /// Everything that is connected.
 #[derive(Debug)]
 pub struct Registry {
     state: Mutex<State>,
     limits: Limits,
     open: AtomicUsize,
+    /// Told of each session that ends by itself.
+    expiry: Notify,
 }
 
 #[derive(Debug)]
@@ -68,6 +82,8 @@ struct State {
     by_user: HashMap<UserId, Vec<ConnectionId>>,
     /// Connections of login listeners on which nobody is logged in.
     not_logged_in: usize,
+    /// When sessions end by themselves.
+    expiring: BTreeSet<(u64, ConnectionId)>,
     ends: u64,
 }
 
@@ -76,7 +92,7 @@ struct Connection {
     session: Session,
     /// There once the connection is served.
     closer: Option<Closer>,
-    /// It was to be closed before it was served.
+    /// Its session was ended: nobody is told of it any more, and no other begins on it.
     ended: bool,
     /// Its other end was gone before it was served.
     gone: bool,
@@ -108,6 +124,9 @@ pub struct Account {
     /// The token that it logged in with.
     #[serde(skip)]
     pub token: Option<TokenId>,
+    /// When that token expires, in milliseconds; never, if left out.
+    #[serde(skip)]
+    pub expires_time: Option<u64>,
 }
 
 /// Ends a connection from outside.
@@ -182,10 +201,12 @@ impl Registry {
                 places: Places::new(&limits),
                 by_user: HashMap::new(),
                 not_logged_in: 0,
+                expiring: BTreeSet::new(),
                 ends: 0,
             }),
             limits,
             open: AtomicUsize::new(0),
+            expiry: Notify::new(),
         }
     }
 
@@ -218,7 +239,7 @@ impl Registry {
         state.next += 1;
         let id = state.next;
         let session = Session {
-            session_id: state.ids.next(now_ms),
+            session_id: state.ids.next_session(now_ms),
             account: None,
             access,
             remote: remote.to_string(),
@@ -266,27 +287,28 @@ impl Registry {
         self.len() == 0
     }
 
-    /// Every session, in the order of their ids.
+    /// Every session that has not ended, in the order of their ids.
     #[must_use]
     pub fn sessions(&self) -> Vec<Session> {
         let mut sessions: Vec<Session> = self
             .lock()
             .connections
             .values()
+            .filter(|connection| !connection.ended)
             .map(|connection| connection.session.clone())
             .collect();
         sessions.sort_unstable_by_key(|session| session.session_id);
         sessions
     }
 
-    /// Closes the connection of a session; false if there is none.
+    /// Closes the connection of a session; false if there is none, or if it has ended before.
     #[must_use]
     pub fn stop(&self, session_id: Id) -> bool {
         let mut state = self.lock();
         let found = state
             .connections
             .values_mut()
-            .find(|connection| connection.session.session_id == session_id);
+            .find(|connection| !connection.ended && connection.session.session_id == session_id);
         let Some(connection) = found else {
             return false;
         };
@@ -301,6 +323,36 @@ impl Registry {
                 closer.close_unanswered(reason);
             }
         }
+    }
+
+    /// Closes the connections whose sessions end by themselves, each in its time; runs for ever.
+    pub async fn expire(&self, clock: &Clock) {
+        loop {
+            let added = self.expiry.notified();
+            let next = self.end_expired(clock.moment(0).held_ms);
+            match next {
+                None => added.await,
+                Some(time) => tokio::select! {
+                    () = added => {}
+                    () = clock.reach(time) => {}
+                },
+            }
+        }
+    }
+
+    /// Closes the connections whose sessions have expired by now, and says when the next one does.
+    fn end_expired(&self, held_ms: u64) -> Option<u64> {
+        let mut state = self.lock();
+        while let Some(&(time, id)) = state.expiring.first() {
+            if time > held_ms {
+                return Some(time);
+            }
+            state.expiring.pop_first();
+            if let Some(connection) = state.connections.get_mut(&id) {
+                connection.end();
+            }
+        }
+        None
     }
 
     /// How many times sessions were ended by a change.
@@ -340,9 +392,9 @@ impl Session {
 
 impl Connection {
     fn end(&mut self) {
-        match &self.closer {
-            Some(closer) => closer.close(CloseReason::SessionEnded),
-            None => self.ended = true,
+        self.ended = true;
+        if let Some(closer) = &self.closer {
+            closer.close(CloseReason::SessionEnded);
         }
     }
 
@@ -351,115 +403,6 @@ impl Connection {
             Some(closer) => closer.gone.cancel(),
             None => self.gone = true,
         }
-    }
-}
-
-/// The place of a connection that is not admitted yet, free again when this is dropped.
-#[derive(Debug)]
-pub struct Expected(Arc<Registry>);
-
-impl Drop for Expected {
-    fn drop(&mut self) {
-        self.0.lock().places.met();
-    }
-}
-
-/// An admitted connection's place, which is free again when the ticket is dropped.
-#[derive(Debug)]
-pub struct Ticket {
-    registry: Arc<Registry>,
-    id: ConnectionId,
-    access: Access,
-    source: Source,
-    took_place: bool,
-}
-
-impl Ticket {
-    /// The connection's number.
-    #[must_use]
-    pub const fn id(&self) -> ConnectionId {
-        self.id
-    }
-
-    /// The listener's access.
-    #[must_use]
-    pub const fn access(&self) -> Access {
-        self.access
-    }
-
-    /// What the connection is counted by.
-    #[must_use]
-    pub const fn source(&self) -> Source {
-        self.source
-    }
-
-    /// Whether another connection gave its place up for this one.
-    #[must_use]
-    pub const fn took_place(&self) -> bool {
-        self.took_place
-    }
-
-    /// Says how the connection can be closed; it is at once, if it was to be before.
-    pub fn served(&self, closer: Closer) {
-        if let Some(connection) = self.registry.lock().connections.get_mut(&self.id) {
-            connection.closer = Some(closer);
-            if connection.ended {
-                connection.end();
-            }
-            if connection.gone {
-                connection.hang_up();
-            }
-        }
-    }
-
-    /// Says that the client has ended its input, and that the connection lives on for its subscriptions.
-    pub fn half_closed(&self) {
-        let counted = self.counted_source();
-        self.registry.lock().places.half_close(self.id, counted);
-    }
-
-    /// What it is counted by, if it is.
-    fn counted_source(&self) -> Option<Source> {
-        (self.access == Access::Login).then_some(self.source)
-    }
-
-    /// The connection's session.
-    #[must_use]
-    pub fn session(&self) -> Option<Session> {
-        let state = self.registry.lock();
-        state
-            .connections
-            .get(&self.id)
-            .map(|connection| connection.session.clone())
-    }
-
-    /// Begins a new session on the connection, of this account or of nobody, and gives its id; none if sessions were
-    /// ended meanwhile, that is, if [`Registry::ends`] no longer says `ends`.
-    #[must_use]
-    pub fn begin_session(
-        &self,
-        account: Option<Account>,
-        ends: Option<u64>,
-        now_ms: u64,
-    ) -> Option<Id> {
-        let mut state = self.registry.lock();
-        if ends.is_some_and(|ends| ends != state.ends) {
-            return None;
-        }
-        let session_id = state.ids.next(now_ms);
-        state.log_out(self.id, self.access);
-        if let Some(account) = &account {
-            let connections = state.by_user.entry(account.user_id).or_default();
-            connections.push(self.id);
-            if self.access == Access::Login {
-                state.not_logged_in -= 1;
-            }
-        }
-        if let Some(connection) = state.connections.get_mut(&self.id) {
-            connection.session.session_id = session_id;
-            connection.session.account = account;
-        }
-        Some(session_id)
     }
 }
 
@@ -473,6 +416,9 @@ impl State {
         let Some(account) = before else {
             return;
         };
+        if let Some(time) = account.expires_time {
+            self.expiring.remove(&(time, id));
+        }
         if access == Access::Login {
             self.not_logged_in += 1;
         }
@@ -482,17 +428,6 @@ impl State {
                 self.by_user.remove(&account.user_id);
             }
         }
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        let mut state = self.registry.lock();
-        state.log_out(self.id, self.access);
-        state.connections.remove(&self.id);
-        state.places.free(self.id, self.counted_source());
-        self.registry.open.fetch_sub(1, Ordering::Relaxed);
-        state.not_logged_in -= usize::from(self.access == Access::Login);
     }
 }
 

@@ -19,6 +19,7 @@ fn account(user: u64) -> Account {
         user_id: UserId(Id(user)),
         login: "ann".to_owned(),
         token: None,
+        expires_time: None,
     }
 }
 
@@ -85,7 +86,48 @@ fn a_session_that_is_stopped_before_it_is_served_ends_when_it_is() {
     assert!(registry.stop(ticket.session().unwrap().session_id));
     let closer = Closer::new(outbox(), &CancellationToken::new());
     ticket.served(closer.clone());
-    assert!(closer.is_closing() && closer.session().is_set());
+    assert!(closer.is_closing() && closer.session().is_over(|| 0));
+}
+
+#[test]
+fn a_session_that_was_ended_is_known_no_more_and_none_begins_behind_it() {
+    let registry = registry(Limits::default());
+    let remote = remote("127.0.0.1:1");
+    let enders: [fn(&Registry, &Ticket) -> bool; 4] = [
+        |registry, ticket| registry.stop(ticket.session().unwrap().session_id),
+        |registry, _| {
+            registry.end(Ends::All(UserId(Id(7))), 0);
+            true
+        },
+        |registry, _| {
+            registry.end(Ends::Token(TokenId(Id(8))), 0);
+            true
+        },
+        |registry, _| registry.end_expired(100).is_none(),
+    ];
+    for end in enders {
+        let ticket = registry.admit(Access::Trusted, &remote, 5).unwrap();
+        ticket.served(Closer::new(outbox(), &CancellationToken::new()));
+        let by_token = Account {
+            token: Some(TokenId(Id(8))),
+            expires_time: Some(100),
+            ..account(7)
+        };
+        assert_eq!(registry.end_expired(99), None);
+        let id = ticket.begin_session(Some(by_token), None, 5).unwrap();
+        assert_eq!(registry.end_expired(99), Some(100));
+        assert_eq!(registry.sessions().len(), 1);
+        assert!(end(&registry, &ticket));
+        assert!(registry.sessions().is_empty());
+        assert!(!registry.stop(id));
+        for account in [Some(account(7)), None] {
+            let revived = ticket.begin_session(account, None, 6);
+            assert_eq!(revived, Err(NotBegun::Ended));
+        }
+        drop(ticket);
+        let state = registry.lock();
+        assert!(state.expiring.is_empty() && state.by_user.is_empty());
+    }
 }
 
 #[test]
@@ -105,7 +147,11 @@ fn a_change_of_password_ends_the_other_sessions_only() {
     registry.end(Ends::Others(UserId(Id(1))), sessions[0].0.id());
     assert_eq!(ended(), [false, true, false]);
     let late = sessions[2].0.begin_session(Some(account(1)), Some(0), 6);
-    assert_eq!(late, None, "its credentials may be those from before");
+    assert_eq!(
+        late,
+        Err(NotBegun::OthersEnded),
+        "its credentials may be those from before"
+    );
     registry.end(Ends::All(UserId(Id(1))), sessions[2].0.id());
     assert_eq!(ended(), [true, true, false]);
     let last = sessions[2].0.session().unwrap().session_id;

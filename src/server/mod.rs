@@ -152,6 +152,8 @@ impl Server {
         let watching = tokio::spawn(vital("hang-ups", failure.clone(), tell));
         let house = keep_house(Arc::clone(&shared));
         accepting.spawn(vital("housekeeping", failure.clone(), house));
+        let expiry = end_expired(Arc::clone(&shared));
+        accepting.spawn(vital("expiry", failure.clone(), expiry));
         accepting.close();
         tracker.close();
         let tasks = [accepting, tracker];
@@ -307,6 +309,14 @@ pub fn share(
         started: Instant::now(),
         shutdown: CancellationToken::new(),
     }))
+}
+
+/// Ends the sessions whose tokens expire.
+async fn end_expired(shared: Arc<Shared>) {
+    tokio::select! {
+        () = shared.shutdown.cancelled() => {}
+        () = shared.registry.expire(&shared.clock) => {}
+    }
 }
 
 /// What is to be done every second: positions, and telling of refusals without a line for each.

@@ -12,8 +12,10 @@ use crate::limits::TOKEN_USE_NOTED_MS;
 use crate::model::{
     Id, Login, Password, PasswordHash, Token, TokenHash, TokenId, TriedLogin, UserId, fold_login,
 };
-use crate::registry::{Access, Account};
-use crate::store::{Answer, Change, LoginHolder, Operation, Outcome, Principal, Query, TokenOwner};
+use crate::registry::{Access, Account, NotBegun};
+use crate::store::{
+    Answer, Change, LoginHolder, Operation, Outcome, Principal, Query, TokenOwner, not_logged_in,
+};
 use crate::throttle::{BadToken, Kind};
 use crate::wire::data;
 use bytes::Bytes;
@@ -98,6 +100,7 @@ impl Session {
                 user_id,
                 login: login.to_owned(),
                 token: None,
+                expires_time: None,
             };
             let proof = Proof::Created(fold_login(login));
             entered = self.enter(account, &proof).await;
@@ -163,6 +166,7 @@ impl Session {
             user_id: holder.user,
             login: holder.login,
             token: None,
+            expires_time: None,
         };
         let proof = Proof::Password(folded, holder.password_hash);
         self.enter(account, &proof).await
@@ -202,6 +206,7 @@ impl Session {
             user_id: owner.user,
             login: owner.login,
             token: Some(owner.token),
+            expires_time: owner.expires_time,
         };
         let entered = self.enter(account, &Proof::Token(hash)).await?;
         if entered.is_some() {
@@ -233,12 +238,16 @@ impl Session {
             let begun = self
                 .ticket
                 .begin_session(Some(account.clone()), Some(ends), now_ms);
-            if let Some(session_id) = begun {
-                self.act_as(Principal::User(user_id));
-                return Ok(Some(LoggedIn {
-                    session_id,
-                    user_id,
-                }));
+            match begun {
+                Ok(session_id) => {
+                    self.act_as(Principal::User(user_id));
+                    return Ok(Some(LoggedIn {
+                        session_id,
+                        user_id,
+                    }));
+                }
+                Err(NotBegun::OthersEnded) => {}
+                Err(NotBegun::Ended) => return Err(not_logged_in()),
             }
         }
     }
@@ -286,7 +295,7 @@ impl Session {
         }
     }
 
-    fn audit(&self, event: &str, login: Option<&str>, refused: Option<&Error>) {
+    pub(super) fn audit(&self, event: &str, login: Option<&str>, refused: Option<&Error>) {
         let session = self.ticket.session();
         let result = refused.map_or("ok", |error| error.code().as_str());
         Record {

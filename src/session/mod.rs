@@ -310,7 +310,7 @@ impl Session {
 
     /// Deals with one line, once there is room for its answer and it has waited its time.
     async fn line(&mut self, line: Result<Bytes, LineError>) -> Result<(), InputEnd> {
-        if !self.outbox.room().await {
+        if !self.outbox.room().await || self.is_over() {
             return Err(InputEnd::Closing);
         }
         match line {

@@ -7,7 +7,7 @@ use crate::config::Registration;
 use crate::error::{Code, Error};
 use crate::hub::{Begin, Subscription, Wish};
 use crate::limits::TURN_MAX_DELIVERIES;
-use crate::model::{ConversationId, CustomType, Given, Id, UserId};
+use crate::model::{ConversationId, CustomType, Given, Id, Login, UserId};
 use crate::registry;
 use crate::store::{Answer, Operation, Outcome, Principal, Query, not_logged_in};
 use crate::wire::{ReplySlot, data, ephemeral_line, parse_envelope, reply_line};
@@ -137,11 +137,19 @@ impl Session {
                 let answer = Box::pin(self.register(login, password, then)).await;
                 slot.fill(&answer);
             }
-            Step::Hash { password, then, .. } => {
+            Step::Hash {
+                password,
+                login,
+                then,
+            } => {
                 let slot = self.outbox.reserve(tid, bytes);
                 match self.hash(password).await {
                     Ok(hash) => self.apply(row, then(hash), slot).await,
-                    Err(error) => slot.fill(&Err(error)),
+                    Err(error) => {
+                        let login = login.as_ref().map(Login::as_str);
+                        self.audit(&row.event(), login, Some(&error));
+                        slot.fill(&Err(error));
+                    }
                 }
             }
             Step::Act(action) => {
@@ -211,7 +219,8 @@ impl Session {
     async fn apply(&self, row: &Row, operation: Operation, slot: ReplySlot) {
         let audit = row.audit.then(|| {
             let object = operation.change.subject();
-            (row.event(), object, self.ticket.session())
+            let login = operation.change.new_login().cloned();
+            (row.event(), object, login, self.ticket.session())
         });
         let ends = operation.change.ends().map(|ends| {
             let registry = Arc::clone(&self.shared.registry);
@@ -222,12 +231,13 @@ impl Session {
             if let (Ok(_), Some((charge, (subclass, object)))) = (&outcome, event_charge) {
                 charge(subclass, object);
             }
-            if let Some((event, object, session)) = audit {
+            if let Some((event, object, login, session)) = audit {
                 let result = outcome
                     .as_ref()
                     .map_or_else(|e| e.code().as_str(), |_| "ok");
                 let made = outcome.as_ref().ok().and_then(Outcome::id);
                 Record {
+                    login: login.as_ref().map(Login::as_str),
                     object: object.or(made),
                     ..Record::of(session.as_ref(), &event, result)
                 }
@@ -254,8 +264,19 @@ impl Session {
         receive.await.unwrap_or_else(|_| Err(Error::internal()))
     }
 
+    /// Whether its session has ended: nothing is done for it any more.
+    pub(super) fn is_over(&self) -> bool {
+        let held_ms = || self.shared.clock.moment(0).held_ms;
+        let over = self.closer.session().is_over(held_ms);
+        if over {
+            // One that has expired just now is ended here, however late its timer is.
+            self.ticket.end_session();
+        }
+        over
+    }
+
     async fn query(&self, query: Query) -> Result<Answer, Error> {
-        if self.closer.session().is_set() {
+        if self.is_over() {
             return Err(not_logged_in());
         }
         self.shared.store.query(self.by, query).await
@@ -334,7 +355,7 @@ impl Session {
         };
         if let Some(conversation) = given.id()
             && self.reached == reached(conversation)
-            && !self.closer.session().is_set()
+            && !self.is_over()
         {
             return Ok(conversation);
         }

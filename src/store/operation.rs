@@ -8,7 +8,7 @@ use crate::store::search::Page;
 use bytes::Bytes;
 use serde::{Serialize, Serializer};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// For whom something is done: what its rights are is decided where the objects are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,19 +31,42 @@ pub struct Operation {
 }
 
 /// Whether the session that asked for a change has ended: then the change is not made any more.
-#[derive(Clone, Debug, Default)]
-pub struct Ended(Arc<AtomicBool>);
+#[derive(Clone, Debug)]
+pub struct Ended(Arc<AtomicU64>);
+
+impl Default for Ended {
+    fn default() -> Self {
+        Self(Arc::new(AtomicU64::new(Self::NEVER)))
+    }
+}
 
 impl Ended {
+    /// It ends when it is ended.
+    const NEVER: u64 = u64::MAX;
+    /// It has ended. No token expires before all time.
+    const LONG_AGO: u64 = 0;
+
     /// Says that it has ended.
     pub fn set(&self) {
-        self.0.store(true, Ordering::Release);
+        self.0.store(Self::LONG_AGO, Ordering::Release);
     }
 
-    /// Whether it has ended.
+    /// Says when it ends by itself, by [`Moment::held_ms`](crate::model::Moment::held_ms). One that has ended stays so.
+    pub fn expire_at(&self, expires_time: Option<u64>) {
+        let at = expires_time.map_or(Self::NEVER, |time| time.clamp(1, Self::NEVER - 1));
+        let change = |before| (before != Self::LONG_AGO).then_some(at);
+        let (stored, read) = (Ordering::AcqRel, Ordering::Acquire);
+        let _ = self.0.fetch_update(stored, read, change);
+    }
+
+    /// Whether it has ended by now; the time is asked for only where that matters.
     #[must_use]
-    pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+    pub fn is_over(&self, held_ms: impl FnOnce() -> u64) -> bool {
+        match self.0.load(Ordering::Acquire) {
+            Self::LONG_AGO => true,
+            Self::NEVER => false,
+            at => at <= held_ms(),
+        }
     }
 }
 
@@ -173,6 +196,15 @@ impl Change {
                 conversation.id().map(|conversation| conversation.0)
             }
             Self::DeleteToken { token } => token.id().map(|token| token.0),
+            _ => None,
+        }
+    }
+
+    /// The login that a new user is to have, for the audit log.
+    #[must_use]
+    pub fn new_login(&self) -> Option<&Login> {
+        match self {
+            Self::CreateUser { login, .. } => Some(login),
             _ => None,
         }
     }
@@ -334,6 +366,8 @@ pub struct TokenOwner {
     pub user: UserId,
     /// Whose login, as kept.
     pub login: String,
+    /// When it expires, in milliseconds; never, if left out.
+    pub expires_time: Option<u64>,
     /// When its use was last noted, in milliseconds.
     pub last_used_time: Option<u64>,
 }

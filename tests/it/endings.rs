@@ -1,6 +1,8 @@
 //! What ends sessions: deleting a user, changing its password, deleting a token, `session stop` (the protocol's section 7).
 
+mod expiry;
 mod races;
+mod twice;
 
 use serde_json::{Value, json};
 

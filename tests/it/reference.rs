@@ -42,7 +42,7 @@ fn every_example_of_the_reference_is_accepted() {
         let session = other.ok("session", "get", json!({}));
         let line = line
             .replace("01k9token0001", token["token_id"].as_str().unwrap())
-            .replace("01k9sess00001", session["session_id"].as_str().unwrap())
+            .replace("81k9sess00001", session["session_id"].as_str().unwrap())
             .replace("01k9user00001", &ann)
             .replace("01k9user00002", &ben)
             .replace("01k9conv00001", &conversation)

@@ -154,7 +154,7 @@ fn fill_in(example: &Value, objects: &Objects, session: &str) -> String {
         .replace("01k9conv00001", &objects.conversation)
         .replace("01k9mess00001", &objects.message)
         .replace("01k9token0001", &objects.token_id)
-        .replace("01k9sess00001", session)
+        .replace("81k9sess00001", session)
         .replace("ann@example.org", &login)
         .replace("s3cret", PASSWORD)
 }

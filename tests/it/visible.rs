@@ -203,3 +203,25 @@ fn an_audit_line_shows_what_was_tried_and_does_nothing_else() {
     let acts = |c: char| c.is_control() || "\u{2028}\u{202e}\u{200b}".contains(c);
     assert!(!json.contains(acts), "{json:?}");
 }
+
+#[test]
+fn a_refused_user_create_names_its_login_in_the_audit_log() {
+    let daemon = Daemon::with(&LOGINS.replace("[security]", "[security]\nregistration = \"open\""));
+    let mut root = daemon.client();
+    root.create_user("ann@example.org");
+    let again = json!({"login": "Ann@example.org", "name": "n", "password": "a good one"});
+    assert_eq!(root.code("user", "create", again.clone()), "login_taken");
+    let mut stranger = daemon.stranger();
+    assert_eq!(stranger.code("user", "create", again), "login_taken");
+    root.ok("session", "ping", json!({}));
+    daemon.wait_for_log("login_taken");
+    let log = daemon.log();
+    let refused: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("login_taken"))
+        .collect();
+    assert_eq!(refused.len(), 2, "{log}");
+    for line in refused {
+        assert!(line.contains(r#""login":"Ann@example.org""#), "{line}");
+    }
+}

@@ -173,7 +173,7 @@ impl Actor {
             let mut txn = Txn::new(state, self.head, now_and_clock.clone());
             while let Some(job) = jobs.pop_front() {
                 let ends_sessions = job.operation.change.ends().is_some();
-                let result = if job.session.is_set() {
+                let result = if job.session.is_over(|| txn.held_ms()) {
                     Err(rules::not_logged_in())
                 } else {
                     decide(&mut txn, job.operation)

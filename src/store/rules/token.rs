@@ -101,6 +101,7 @@ pub fn owner(
                 token,
                 user,
                 login: rows::decode::<UserRow<'_>>(&owner)?.login.into_owned(),
+                expires_time: row.expires_time,
                 last_used_time: row.last_used_time,
             })
         })

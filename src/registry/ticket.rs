@@ -1,0 +1,147 @@
+//! What a connection holds of the registry: its place, and its session.
+
+use super::{Access, Account, Closer, NotBegun, Registry, Session, Source};
+use crate::hub::ConnectionId;
+use crate::model::Id;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// The place of a connection that is not admitted yet, free again when this is dropped.
+#[derive(Debug)]
+pub struct Expected(pub(super) Arc<Registry>);
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.0.lock().places.met();
+    }
+}
+
+/// An admitted connection's place, which is free again when the ticket is dropped.
+#[derive(Debug)]
+pub struct Ticket {
+    pub(super) registry: Arc<Registry>,
+    pub(super) id: ConnectionId,
+    pub(super) access: Access,
+    pub(super) source: Source,
+    pub(super) took_place: bool,
+}
+
+impl Ticket {
+    /// The connection's number.
+    #[must_use]
+    pub const fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// The listener's access.
+    #[must_use]
+    pub const fn access(&self) -> Access {
+        self.access
+    }
+
+    /// What the connection is counted by.
+    #[must_use]
+    pub const fn source(&self) -> Source {
+        self.source
+    }
+
+    /// Whether another connection gave its place up for this one.
+    #[must_use]
+    pub const fn took_place(&self) -> bool {
+        self.took_place
+    }
+
+    /// Ends its session, which has expired.
+    pub fn end_session(&self) {
+        if let Some(connection) = self.registry.lock().connections.get_mut(&self.id) {
+            connection.end();
+        }
+    }
+
+    /// Says how the connection can be closed; it is at once, if it was to be before.
+    pub fn served(&self, closer: Closer) {
+        if let Some(connection) = self.registry.lock().connections.get_mut(&self.id) {
+            connection.closer = Some(closer);
+            if connection.ended {
+                connection.end();
+            }
+            if connection.gone {
+                connection.hang_up();
+            }
+        }
+    }
+
+    /// Says that the client has ended its input, and that the connection lives on for its subscriptions.
+    pub fn half_closed(&self) {
+        let counted = self.counted_source();
+        self.registry.lock().places.half_close(self.id, counted);
+    }
+
+    /// What it is counted by, if it is.
+    fn counted_source(&self) -> Option<Source> {
+        (self.access == Access::Login).then_some(self.source)
+    }
+
+    /// The connection's session.
+    #[must_use]
+    pub fn session(&self) -> Option<Session> {
+        let state = self.registry.lock();
+        state
+            .connections
+            .get(&self.id)
+            .map(|connection| connection.session.clone())
+    }
+
+    /// Begins a new session on the connection, of this account or of nobody, and gives its id.
+    pub fn begin_session(
+        &self,
+        account: Option<Account>,
+        ends: Option<u64>,
+        now_ms: u64,
+    ) -> Result<Id, NotBegun> {
+        let mut state = self.registry.lock();
+        if ends.is_some_and(|ends| ends != state.ends) {
+            return Err(NotBegun::OthersEnded);
+        }
+        if state
+            .connections
+            .get(&self.id)
+            .is_none_or(|connection| connection.ended)
+        {
+            return Err(NotBegun::Ended);
+        }
+        let session_id = state.ids.next_session(now_ms);
+        state.log_out(self.id, self.access);
+        let expires_time = account.as_ref().and_then(|account| account.expires_time);
+        if let Some(time) = expires_time {
+            state.expiring.insert((time, self.id));
+            self.registry.expiry.notify_one();
+        }
+        if let Some(account) = &account {
+            let connections = state.by_user.entry(account.user_id).or_default();
+            connections.push(self.id);
+            if self.access == Access::Login {
+                state.not_logged_in -= 1;
+            }
+        }
+        if let Some(connection) = state.connections.get_mut(&self.id) {
+            connection.session.session_id = session_id;
+            connection.session.account = account;
+            if let Some(closer) = &connection.closer {
+                closer.session.expire_at(expires_time);
+            }
+        }
+        Ok(session_id)
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut state = self.registry.lock();
+        state.log_out(self.id, self.access);
+        state.connections.remove(&self.id);
+        state.places.free(self.id, self.counted_source());
+        self.registry.open.fetch_sub(1, Ordering::Relaxed);
+        state.not_logged_in -= usize::from(self.access == Access::Login);
+    }
+}
