@@ -48,6 +48,8 @@ counters! {
     failed_handshakes,
     /// Connections closed since they spoke HTTP.
     http,
+    /// Connections closed since their first line was none of this protocol.
+    other_protocols,
     /// Requests that were made to wait since they came faster than the limits allow.
     slowed_requests,
     /// Connections closed since requests came faster than the limits allow before anybody had logged in.

@@ -6,6 +6,7 @@ use crate::error::{Code, Error};
 use crate::hub::{ANY, Subscription};
 use crate::limits::{Limits, OPAQUE_MAX_BYTES};
 use crate::model::{ConversationId, CustomType, EventType, Given, Seq, Subclass};
+use crate::spelling::there_are;
 use serde_json::value::RawValue;
 
 /// One name, or a list of names, of which `"*"` stands for every one.
@@ -33,23 +34,33 @@ impl FieldType for Names {
     }
 }
 
-/// A subclass, or `"*"`.
+/// A subclass that has events, or `"*"` (protocol.md, 6).
 pub struct SubclassName(Box<str>);
+
+/// The subclasses that have events.
+const WITH_EVENTS: [&str; 2] = [Subclass::User.as_str(), Subclass::Conversation.as_str()];
 
 impl FieldType for SubclassName {
     fn describe(_: &Limits) -> String {
-        "a subclass, or \"*\"".to_owned()
+        format!("{}, or \"*\"", WITH_EVENTS.join(", "))
     }
 
     fn parse(raw: &RawValue, _: &Limits) -> Result<Self, Error> {
         let name = string(raw)?;
-        if name != ANY && Subclass::parse(&name).is_none() {
-            return Err(wrong(format!(
-                "is no subclass: {}",
-                crate::error::excerpt(&name)
-            )));
+        if name == ANY || WITH_EVENTS.contains(&&*name) {
+            return Ok(Self(name.into()));
         }
-        Ok(Self(name.into()))
+        let subscribe_to = there_are(&name, &WITH_EVENTS);
+        Err(wrong(match Subclass::parse(&name) {
+            Some(Subclass::Message) => {
+                "has no events of its own: those of messages are created_message, updated_message and deleted_message of subclass conversation".to_owned()
+            }
+            Some(_) => format!("has no events; subscribe to another subclass: {subscribe_to}, and \"*\" for both"),
+            None => format!(
+                "is no subclass: {}; {subscribe_to}",
+                crate::error::excerpt(&name)
+            ),
+        }))
     }
 }
 

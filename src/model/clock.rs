@@ -338,6 +338,10 @@ impl Pace {
             return Some(Notice::Ahead(ahead));
         };
         if self.monotonic_ms - jump.since_monotonic_ms < CLOCK_HELD_MS {
+            // After a stop a jump is held on whose size is not known: it may have grown meanwhile.
+            if self.log_ms - log_due > CLOCK_TOLD_MS {
+                self.skip(log_due);
+            }
             self.held_ms = due;
             return None;
         }

@@ -110,7 +110,6 @@ where
         login_time,
         told: None,
         reached: None,
-        begun: false,
         given_out: 0,
     };
     let reading = async {
@@ -222,8 +221,6 @@ struct Session {
     told: Option<Told>,
     /// Where its last event of its own went.
     reached: Option<Reached>,
-    /// Whether a line has come that is not blank.
-    begun: bool,
     /// Deliveries of events of its own since others had their turn.
     given_out: usize,
 }
@@ -316,21 +313,14 @@ impl Session {
         match line {
             Err(LineError::Http) => return Err(self.close_http()),
             Ok(line) if looks_like_http(&line) => return Err(self.close_http()),
-            Ok(line) if !self.begun && looks_like_proxy(&line) => {
-                return Err(self.close_proxy());
-            }
+            Err(LineError::Foreign(line)) => return Err(self.close_foreign(line).await),
             Err(LineError::TooLong) => {
-                self.shared.counters.long_lines.add();
-                let most = self.shared.limits.max_line_bytes;
-                self.pace(1, most).await?;
-                let text = format!("a line may have at most {most} bytes; this one was skipped");
-                let error = Error::new(Code::LineTooLong, text);
-                self.outbox.push(reply_line(&Err(error), None));
+                self.pace(1, self.shared.limits.max_line_bytes).await?;
+                self.refuse_long();
             }
             Ok(line) => {
                 self.pace(1, line.len() + 1).await?;
                 if !line.iter().all(u8::is_ascii_whitespace) {
-                    self.begun = true;
                     self.request(&line).await;
                 }
             }
@@ -338,14 +328,36 @@ impl Session {
         Ok(())
     }
 
-    /// Closes what speaks for another without being trusted to.
-    fn close_proxy(&self) -> InputEnd {
-        let text = "this is a PROXY header, and this listener trusts no proxy where you are; trusted_proxies in chatd.toml names them";
-        let error = Error::new(Code::BadJson, text);
+    fn refuse_long(&self) {
+        self.shared.counters.long_lines.add();
+        let most = self.shared.limits.max_line_bytes;
+        let text = format!("a line may have at most {most} bytes; this one was skipped");
+        let error = Error::new(Code::LineTooLong, text);
         self.outbox.push(reply_line(&Err(error), None));
-        let remote = self.remote();
-        let counter = &self.shared.counters.bad_proxy_headers;
-        counter.add_from(format_args!("{remote}: it is no trusted proxy"));
+    }
+
+    /// Answers a first line that begins as no request does, and closes before anything behind it is looked at: no other
+    /// program can be made to carry requests (protocol.md, 1).
+    async fn close_foreign(&mut self, line: Option<Bytes>) -> InputEnd {
+        let counters = &self.shared.counters;
+        match line {
+            Some(line) if looks_like_proxy(&line) => {
+                let text = "this is a PROXY header, and this listener trusts no proxy where you are; trusted_proxies in chatd.toml names them";
+                let error = Error::new(Code::BadJson, text);
+                self.outbox.push(reply_line(&Err(error), None));
+                let remote = self.remote();
+                let what = format_args!("{remote}: it is no trusted proxy");
+                counters.bad_proxy_headers.add_from(what);
+            }
+            Some(line) => {
+                counters.other_protocols.add_from(self.remote());
+                self.request(&line).await;
+            }
+            None => {
+                counters.other_protocols.add_from(self.remote());
+                self.refuse_long();
+            }
+        }
         self.closer.close(CloseReason::Protocol);
         InputEnd::Closing
     }

@@ -193,6 +193,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
 fn the_envelope_is_checked_in_the_order_that_the_protocol_gives() {
     let daemon = Daemon::start();
     let mut client = daemon.client();
+    goes_on(&mut client);
     for (line, code, field) in REFUSED {
         let answer = refused(&mut client, line, code, field);
         let expected_tid = if line.ends_with(r#""tid":1}"#) {
@@ -269,6 +270,7 @@ fn hostile_json_never_kills_the_daemon() {
     // Big lines are let through here, so that the parser sees them.
     let daemon = Daemon::with("[limits]\nmax_line_bytes = 1048576\n");
     let mut client = daemon.client();
+    goes_on(&mut client);
     let nested =
         |open: &str, close: &str| format!("{}{}", open.repeat(100_000), close.repeat(100_000));
     let ping = |data: &str| {

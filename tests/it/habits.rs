@@ -286,3 +286,32 @@ fn an_unknown_word_is_told_the_nearest_one() {
         "{error}"
     );
 }
+
+#[test]
+fn a_subscription_that_would_never_fire_is_refused_and_told_what_to_subscribe_to() {
+    let daemon = Daemon::start();
+    let mut client = daemon.client();
+    for (subclass, told) in [
+        ("message", "created_message"),
+        ("event", "conversation"),
+        ("session", "user, conversation"),
+        ("server", "user, conversation"),
+        ("conversations", "did you mean conversation?"),
+        ("weather", "user, conversation"),
+    ] {
+        for data in [
+            json!({"subclass": subclass}),
+            json!({"subscriptions": [{}, {"subclass": subclass}]}),
+        ] {
+            let error = client.error("event", "subscribe", data.clone());
+            assert_eq!(error["code"], "invalid_field", "{data}: {error}");
+            let text = error["error"].as_str().unwrap();
+            assert!(text.contains(told), "{data}: {error}");
+        }
+    }
+    let none = client.ok("event", "get_subscriptions", json!({}));
+    assert_eq!(none, json!({"subscriptions": []}));
+    // What cannot be known to be wrong is taken: types of one's own, and objects that nobody has.
+    let any = json!({"subclass": "conversation", "type": "typing", "obj_id": "anything"});
+    client.ok("event", "subscribe", any);
+}

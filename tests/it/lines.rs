@@ -226,6 +226,8 @@ fn an_over_long_last_line_without_an_end_is_answered_too() {
 fn what_is_not_json_or_not_utf8_is_bad_json() {
     let daemon = Daemon::start();
     let mut client = daemon.client();
+    // A first line that does not begin as a request does would close the connection.
+    goes_on(&mut client);
     for line in [
         "hello",
         "{",

@@ -210,3 +210,22 @@ fn a_log_that_is_opened_again_goes_on_where_it_was() {
     clock.go_on_from(moment.log_ms, note);
     assert_eq!(clock.moment(KEEP).log_ms, BEGIN + 10 * YEAR + MINUTE);
 }
+
+#[test]
+fn a_jump_that_has_grown_during_a_stop_lets_nothing_expire() {
+    let mut bench = Bench::new();
+    bench.set(BEGIN - YEAR);
+    assert!(bench.set(BEGIN + YEAR).is_some());
+    let made = bench.log;
+    for wall in [BEGIN, BEGIN + 10 * YEAR, BEGIN + 11 * YEAR] {
+        bench.pace = Pace::after(bench.log, bench.pace.note(), wall, bench.monotonic);
+        bench.set(wall);
+        assert!(bench.is_kept(BEGIN) && bench.is_kept(made), "{wall}");
+        bench.pass(MINUTE);
+    }
+    // Once it has lasted an hour it is followed; what was made in it is kept on.
+    let in_it = bench.log;
+    bench.pass(HOUR);
+    bench.pass(KEEP - 2 * HOUR);
+    assert!(!bench.is_kept(made) && bench.is_kept(in_it));
+}
