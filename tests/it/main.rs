@@ -18,6 +18,7 @@ mod envelope;
 mod gone;
 mod habits;
 mod harness;
+mod hostile;
 mod journal;
 mod ledger;
 mod lifecycle;
