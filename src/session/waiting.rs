@@ -11,11 +11,12 @@ use std::hash::Hash;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// Until when a client was told to wait, and as whom it asked.
+/// Until when a client was told to wait, as whom it asked, and whether it ever asked before its time.
 #[derive(Clone, Copy)]
 pub struct Told {
     until: Instant,
     caller: Caller,
+    hasty: bool,
 }
 
 /// By when somebody must have logged in. The time in which the server itself makes a login wait does not count.
@@ -120,17 +121,20 @@ impl Session {
             return self.shared.hasher.trusted().await;
         }
         let now = Instant::now();
-        if let Some(told) = self.told.filter(|told| now < told.until) {
-            // Whoever asks before its time gives up its place.
+        if let Some(told) = self.told.as_mut().filter(|told| now < told.until) {
+            // Whoever asks before its time gives up its place, and comes behind those who wait as they are told.
+            told.hasty = true;
+            let told = *told;
             self.shared.hasher.forget(told.caller);
             return Err(self.told_to_wait(BUSY, told.until - now));
         }
+        let hasty = self.told.is_some_and(|told| told.hasty);
         let suspects = |session: &Self| {
             let source = session.ticket.source();
             let failed_logins = &session.shared.failed_logins;
             kind.is_some_and(|kind| failed_logins.suspects(kind, source, Instant::now()))
         };
-        let mut suspicious = suspects(self);
+        let mut suspicious = hasty || suspects(self);
         loop {
             match self.shared.hasher.stranger(caller, suspicious).await {
                 // Its address has failed while it waited: it waits again, behind those whose addresses have not.
@@ -141,7 +145,11 @@ impl Session {
                 Ok(thread) => return Ok(thread),
                 Err(Busy(wait)) => {
                     let until = Instant::now() + wait * 9 / 10;
-                    self.told = Some(Told { until, caller });
+                    self.told = Some(Told {
+                        until,
+                        caller,
+                        hasty,
+                    });
                     return Err(self.told_to_wait(BUSY, wait));
                 }
             }
