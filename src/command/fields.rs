@@ -8,6 +8,7 @@ use crate::model::{
     ConversationId, CustomType, Given, Id, MessageId, MessageText, Password, Role, Rule, Text,
     Token, TokenId, UserId,
 };
+use crate::registry::Remote;
 use crate::spelling::{nearest, there_are};
 use crate::store::Patch;
 use crate::wire::{Object, parse_object, whole_number};
@@ -247,6 +248,19 @@ impl FieldType for Password {
 
     fn parse(raw: &RawValue, _: &Limits) -> Result<Self, Error> {
         Self::new(string(raw)?.into_owned()).map_err(wrong)
+    }
+}
+
+/// The address of somebody for whom a back end acts.
+impl FieldType for Remote {
+    fn describe(_: &Limits) -> String {
+        "an IP address, with or without a port".to_owned()
+    }
+
+    fn parse(raw: &RawValue, _: &Limits) -> Result<Self, Error> {
+        Self::parse(&string(raw)?).ok_or_else(|| {
+            wrong("must be one IP address, such as 203.0.113.7 or 2001:db8::7, with or without a port")
+        })
     }
 }
 

@@ -20,7 +20,7 @@ mod user;
 pub use bad_json::explained;
 pub use event::too_many_subscriptions;
 pub use reference::reference;
-pub use session::Credentials;
+pub use session::{Credentials, LogIn};
 
 use crate::counters::Counters;
 use crate::error::{Code, Error, excerpt};
@@ -134,7 +134,7 @@ pub enum Action {
     /// Answer with the counts, made into data; there are none for those who may not know them.
     Count(Box<dyn FnOnce(Option<Counts>) -> Bytes + Send>),
     /// Log in.
-    Login(Credentials),
+    Login(LogIn),
     /// Log out.
     Logout,
     /// Answer with the connection's session.

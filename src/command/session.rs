@@ -5,9 +5,19 @@ use super::{Access, Action, Command, Context, Fields, Step};
 use crate::error::{Code, Error};
 use crate::limits::Limits;
 use crate::model::{Given, Id, Name, Password, Subclass, Token, TokenId, TriedLogin, UserId};
+use crate::registry::Remote;
 use crate::store::{Change, Operation, Query};
 use crate::wire::Object;
 use bytes::Bytes;
+
+/// A login, validated.
+#[derive(Debug)]
+pub struct LogIn {
+    /// What is presented.
+    pub credentials: Credentials,
+    /// For whom a trusted back end acts.
+    pub remote: Option<Remote>,
+}
 
 /// What somebody logs in with.
 #[derive(Debug)]
@@ -16,6 +26,8 @@ pub enum Credentials {
     Password(TriedLogin, Password),
     /// A token; one that cannot be a token is none.
     Token(Option<Token>),
+    /// Nothing: a trusted back end names the user.
+    User(Given<UserId>),
 }
 
 fields! {
@@ -27,6 +39,10 @@ fields! {
         password: Option<Password>,
         /// A token, instead of login and password.
         token: Option<Presented>,
+        /// The user alone, without a password. For trusted connections.
+        user_id: Option<Given<UserId>>,
+        /// For whom a web back end acts: limits and the audit log then go by this address. For trusted connections.
+        remote: Option<Remote>,
     }
 }
 
@@ -37,27 +53,36 @@ impl Command for Login {
     const HELP: &'static str = "Logs the connection in: from now on it acts as this user, with its rights. Ends the session before, and its subscriptions.";
     const ANSWER: &'static str = "session_id, user_id";
     const EXAMPLE: &'static str = r#"{"login":"ann@example.org","password":"s3cret"}"#;
-    const ERRORS: &'static [Code] = &[Code::LoginFailed, Code::RateLimited];
+    const ERRORS: &'static [Code] = &[
+        Code::LoginFailed,
+        Code::RateLimited,
+        Code::UserNotFound,
+        Code::TooManyConnections,
+        Code::Forbidden,
+    ];
 
     fn run(self, _: &Context<'_>) -> Result<Step, Error> {
         let missing = |field: &'static str| {
             let text = format!("{field} is missing; log in with login and password, or with token");
-            Err(Error::new(Code::MissingField, text).field(field))
+            Error::new(Code::MissingField, text).field(field)
         };
-        match (self.login, self.password, self.token) {
-            (None, None, Some(Presented(token))) => {
-                Ok(Step::Act(Action::Login(Credentials::Token(token))))
-            }
-            (_, _, Some(_)) => Err(Error::invalid(
-                "token",
-                "token stands instead of login and password, not beside them",
-            )),
-            (Some(login), Some(password), None) => Ok(Step::Act(Action::Login(
-                Credentials::Password(login, password),
-            ))),
-            (None, _, None) => missing("login"),
-            (Some(_), None, None) => missing("password"),
-        }
+        let alone = |field: &'static str| {
+            let text = format!("{field} stands instead of login and password, not beside them");
+            Error::invalid(field, text)
+        };
+        let credentials = match (self.login, self.password, self.token, self.user_id) {
+            (None, None, None, Some(user)) => Credentials::User(user),
+            (_, _, _, Some(_)) => return Err(alone("user_id")),
+            (None, None, Some(Presented(token)), None) => Credentials::Token(token),
+            (_, _, Some(_), None) => return Err(alone("token")),
+            (Some(login), Some(password), None, None) => Credentials::Password(login, password),
+            (None, _, None, None) => return Err(missing("login")),
+            (Some(_), None, None, None) => return Err(missing("password")),
+        };
+        Ok(Step::Act(Action::Login(LogIn {
+            credentials,
+            remote: self.remote,
+        })))
     }
 }
 

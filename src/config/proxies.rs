@@ -23,12 +23,16 @@ impl Proxies {
     #[must_use]
     pub fn trust(&self, peer: &Remote) -> bool {
         match peer {
-            Remote::Tcp(address) => {
-                let ip = address.ip().to_canonical();
-                self.networks.iter().any(|network| network.contains(&ip))
-            }
+            Remote::Tcp(address) => self.holds(address.ip()),
+            Remote::Ip(address) => self.holds(*address),
             Remote::Unix { .. } => self.unix,
         }
+    }
+
+    fn holds(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        let mut networks = self.networks.iter();
+        networks.any(|network| network.contains(&address))
     }
 
     /// Whether anybody is trusted who can connect from anywhere.

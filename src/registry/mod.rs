@@ -61,6 +61,8 @@ pub enum NotBegun {
     OthersEnded,
     /// The one before it on this connection was ended, and the connection is being closed.
     Ended,
+    /// The address for which it would act has as many connections as it may.
+    PerAddress,
 }
 
 /// Everything that is connected.
@@ -96,6 +98,8 @@ struct Connection {
     ended: bool,
     /// Its other end was gone before it was served.
     gone: bool,
+    /// What it is counted by, if it is.
+    counted: Option<Source>,
 }
 
 /// A session as `session list` shows it.
@@ -127,6 +131,9 @@ pub struct Account {
     /// When that token expires, in milliseconds; never, if left out.
     #[serde(skip)]
     pub expires_time: Option<u64>,
+    /// For whom it acts, where a trusted back end says so; the connection itself, if left out.
+    #[serde(skip)]
+    pub remote: Option<Remote>,
 }
 
 /// Ends a connection from outside.
@@ -229,7 +236,8 @@ impl Registry {
         if login && state.not_logged_in >= self.limits.max_connections_not_logged_in {
             return Err(Refused::NotLoggedIn);
         }
-        let displaced = state.places.take(login.then_some(source))?;
+        let counted = login.then_some(source);
+        let displaced = state.places.take(counted)?;
         if let Some(connection) = displaced.and_then(|id| state.connections.get(&id))
             && let Some(closer) = &connection.closer
         {
@@ -250,6 +258,7 @@ impl Registry {
             closer: None,
             ended: false,
             gone: false,
+            counted,
         };
         state.connections.insert(id, connection);
         self.open.fetch_add(1, Ordering::Relaxed);
@@ -257,7 +266,7 @@ impl Registry {
             registry: Arc::clone(self),
             id,
             access,
-            source,
+            remote: remote.clone(),
             took_place: displaced.is_some(),
         })
     }

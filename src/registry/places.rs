@@ -110,6 +110,28 @@ impl Places {
         }
     }
 
+    /// Counts a connection by another source than before; where there is no place for that, nothing changes.
+    pub fn recount(
+        &mut self,
+        id: ConnectionId,
+        before: Option<Source>,
+        source: Option<Source>,
+    ) -> Result<(), Refused> {
+        // One that gave its place up is counted no more.
+        if self.leaving.contains(&id) {
+            return Ok(());
+        }
+        if let Some(source) = source {
+            let here = self.by_source.entry(source).or_default();
+            if here.count >= self.max_per_source {
+                return Err(Refused::PerAddress);
+            }
+            here.count += 1;
+        }
+        self.give_up(id, before);
+        Ok(())
+    }
+
     /// Frees the place of a connection that is gone.
     pub fn free(&mut self, id: ConnectionId, source: Option<Source>) {
         self.connections -= 1;

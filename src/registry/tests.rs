@@ -20,6 +20,7 @@ fn account(user: u64) -> Account {
         login: "ann".to_owned(),
         token: None,
         expires_time: None,
+        remote: None,
     }
 }
 
@@ -157,6 +158,45 @@ fn a_change_of_password_ends_the_other_sessions_only() {
     let last = sessions[2].0.session().unwrap().session_id;
     assert!(registry.stop(last) && !registry.stop(Id(99)));
     assert_eq!(ended(), [true, true, true]);
+}
+
+#[test]
+fn what_a_back_end_names_is_counted_by_its_address_until_it_is_not() {
+    let registry = registry(Limits {
+        max_connections_per_address: 2,
+        ..Limits::default()
+    });
+    let own = Remote::Unix { uid: None };
+    let on_behalf = |address: &str| {
+        Some(Account {
+            remote: Remote::parse(address),
+            ..account(7)
+        })
+    };
+    let tickets: Vec<Ticket> = (0..4)
+        .map(|_| registry.admit(Access::Trusted, &own, 1).unwrap())
+        .collect();
+    let begin = |ticket: usize, account| tickets[ticket].begin_session(account, None, 1);
+    for ticket in [0, 1, 1, 0] {
+        begin(ticket, on_behalf("192.0.2.7")).unwrap();
+    }
+    assert_eq!(tickets[0].session().unwrap().remote, "192.0.2.7");
+    let here = remote("192.0.2.7:1");
+    let direct = |registry: &Arc<Registry>| registry.admit(Access::Login, &here, 1);
+    assert_eq!(direct(&registry).err(), Some(Refused::PerAddress));
+    let refused = begin(2, on_behalf("[::ffff:192.0.2.7]:80"));
+    assert_eq!(refused, Err(NotBegun::PerAddress));
+    assert_eq!(tickets[2].session().unwrap().account.map(|_| ()), None);
+    begin(2, on_behalf("192.0.2.8")).unwrap();
+    // Whoever acts for another, or for nobody, is counted there no more.
+    begin(0, on_behalf("192.0.2.8")).unwrap();
+    let first = direct(&registry).unwrap();
+    begin(1, None).unwrap();
+    assert_eq!(tickets[1].session().unwrap().remote, "unix");
+    let second = direct(&registry).unwrap();
+    assert_eq!(begin(3, on_behalf("192.0.2.8")), Err(NotBegun::PerAddress));
+    drop((tickets, first, second));
+    assert!(registry.lock().places.is_empty());
 }
 
 #[test]

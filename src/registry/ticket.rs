@@ -1,6 +1,6 @@
 //! What a connection holds of the registry: its place, and its session.
 
-use super::{Access, Account, Closer, NotBegun, Registry, Session, Source};
+use super::{Access, Account, Closer, NotBegun, Registry, Remote, Session, Source};
 use crate::hub::ConnectionId;
 use crate::model::Id;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub struct Ticket {
     pub(super) registry: Arc<Registry>,
     pub(super) id: ConnectionId,
     pub(super) access: Access,
-    pub(super) source: Source,
+    pub(super) remote: Remote,
     pub(super) took_place: bool,
 }
 
@@ -39,10 +39,10 @@ impl Ticket {
         self.access
     }
 
-    /// What the connection is counted by.
+    /// What the connection itself is counted by.
     #[must_use]
-    pub const fn source(&self) -> Source {
-        self.source
+    pub fn source(&self) -> Source {
+        self.remote.source()
     }
 
     /// Whether another connection gave its place up for this one.
@@ -73,13 +73,10 @@ impl Ticket {
 
     /// Says that the client has ended its input, and that the connection lives on for its subscriptions.
     pub fn half_closed(&self) {
-        let counted = self.counted_source();
-        self.registry.lock().places.half_close(self.id, counted);
-    }
-
-    /// What it is counted by, if it is.
-    fn counted_source(&self) -> Option<Source> {
-        (self.access == Access::Login).then_some(self.source)
+        let mut state = self.registry.lock();
+        let connection = state.connections.get(&self.id);
+        let counted = connection.and_then(|connection| connection.counted);
+        state.places.half_close(self.id, counted);
     }
 
     /// The connection's session.
@@ -103,13 +100,18 @@ impl Ticket {
         if ends.is_some_and(|ends| ends != state.ends) {
             return Err(NotBegun::OthersEnded);
         }
-        if state
-            .connections
-            .get(&self.id)
-            .is_none_or(|connection| connection.ended)
-        {
-            return Err(NotBegun::Ended);
+        let before = match state.connections.get(&self.id) {
+            Some(connection) if !connection.ended => connection.counted,
+            _ => return Err(NotBegun::Ended),
+        };
+        let told = account.as_ref().and_then(|account| account.remote.as_ref());
+        let remote = told.unwrap_or(&self.remote);
+        let counted = (self.access == Access::Login || told.is_some()).then(|| remote.source());
+        if counted != before {
+            let moved = state.places.recount(self.id, before, counted);
+            moved.map_err(|_| NotBegun::PerAddress)?;
         }
+        let remote = remote.to_string();
         let session_id = state.ids.next_session(now_ms);
         state.log_out(self.id, self.access);
         let expires_time = account.as_ref().and_then(|account| account.expires_time);
@@ -127,6 +129,8 @@ impl Ticket {
         if let Some(connection) = state.connections.get_mut(&self.id) {
             connection.session.session_id = session_id;
             connection.session.account = account;
+            connection.session.remote = remote;
+            connection.counted = counted;
             if let Some(closer) = &connection.closer {
                 closer.session.expire_at(expires_time);
             }
@@ -139,8 +143,9 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         let mut state = self.registry.lock();
         state.log_out(self.id, self.access);
-        state.connections.remove(&self.id);
-        state.places.free(self.id, self.counted_source());
+        let connection = state.connections.remove(&self.id);
+        let counted = connection.and_then(|connection| connection.counted);
+        state.places.free(self.id, counted);
         self.registry.open.fetch_sub(1, Ordering::Relaxed);
         state.not_logged_in -= usize::from(self.access == Access::Login);
     }

@@ -6,15 +6,17 @@
 use super::Session;
 use super::requests::empty;
 use crate::audit::Record;
-use crate::command::Credentials;
+use crate::command::{Credentials, LogIn};
 use crate::error::{Code, Error};
 use crate::limits::TOKEN_USE_NOTED_MS;
 use crate::model::{
-    Id, Login, Password, PasswordHash, Token, TokenHash, TokenId, TriedLogin, UserId, fold_login,
+    Given, Id, Login, Password, PasswordHash, Token, TokenHash, TokenId, TriedLogin, UserId,
+    fold_login,
 };
-use crate::registry::{Access, Account, NotBegun};
+use crate::registry::{Access, Account, NotBegun, Remote};
 use crate::store::{
-    Answer, Change, LoginHolder, Operation, Outcome, Principal, Query, TokenOwner, not_logged_in,
+    Answer, Change, LoginHolder, Operation, Outcome, Principal, Query, TokenOwner, no_user,
+    not_logged_in,
 };
 use crate::throttle::{BadToken, Kind};
 use crate::wire::data;
@@ -38,35 +40,60 @@ enum Proof {
     Created(String),
     /// The token is in use.
     Token(TokenHash),
+    /// A trusted back end named the user.
+    Named(Given<UserId>),
 }
 
 impl Session {
     /// Logs in, in place of whoever was; a refusal leaves things as they were.
-    pub(super) async fn log_in(&mut self, credentials: Credentials) -> Result<Bytes, Error> {
-        let login = match &credentials {
-            Credentials::Password(login, _) => Some(login.clone()),
-            Credentials::Token(_) => None,
+    pub(super) async fn log_in(&mut self, asked: LogIn) -> Result<Bytes, Error> {
+        let LogIn {
+            credentials,
+            remote,
+        } = asked;
+        let (login, named) = match &credentials {
+            Credentials::Password(login, _) => (Some(login.clone()), None),
+            Credentials::Token(_) => (None, None),
+            Credentials::User(user) => (None, Some(user.clone())),
         };
+        if self.ticket.access() != Access::Trusted && (named.is_some() || remote.is_some()) {
+            let field = if named.is_some() { "user_id" } else { "remote" };
+            let text = format!(
+                "{field} is for trusted connections; log in with login and password, or with token"
+            );
+            let error = Error::new(Code::Forbidden, text).field(field);
+            self.audit("login", None, Some(&error));
+            return Err(error);
+        }
+        let before = std::mem::replace(&mut self.behalf, remote);
         let paused = self.login_time.pause(Instant::now());
         let answer = match self.prove(credentials).await {
             Ok(Some(entered)) => {
                 self.shared.counters.logins.add();
                 data(&entered)
             }
-            Ok(None) => {
+            Ok(None) => Err(if let Some(user) = &named {
+                no_user(user)
+            } else {
                 self.shared.counters.failed_logins.add();
-                Err(Error::new(
-                    Code::LoginFailed,
-                    "the login and the password, or the token, do not fit",
-                ))
-            }
+                let text = "the login and the password, or the token, do not fit";
+                Error::new(Code::LoginFailed, text)
+            }),
             Err(error) => Err(error),
         };
         if self.by == Principal::Nobody {
             self.login_time.resume(paused, Instant::now());
         }
         let login = login.as_ref().map(TriedLogin::as_str);
-        self.audit("login", login, answer.as_ref().err());
+        self.audit_of(
+            "login",
+            login,
+            named.as_ref().and_then(Given::id),
+            answer.as_ref().err(),
+        );
+        if answer.is_err() {
+            self.behalf = before;
+        }
         answer
     }
 
@@ -75,6 +102,7 @@ impl Session {
         if self.user().is_some() {
             self.audit("logout", None, None);
         }
+        self.behalf = None;
         let now_ms = self.shared.clock.now_ms();
         let _anonymous = self.ticket.begin_session(None, None, now_ms);
         self.act_as(match self.ticket.access() {
@@ -96,12 +124,7 @@ impl Session {
         let outcome = self.create_user(login, password, then).await;
         let mut entered = Ok(None);
         if let Ok(Outcome::User { user_id }) = outcome {
-            let account = Account {
-                user_id,
-                login: login.to_owned(),
-                token: None,
-                expires_time: None,
-            };
+            let account = self.account(user_id, login.to_owned());
             let proof = Proof::Created(fold_login(login));
             entered = self.enter(account, &proof).await;
         }
@@ -136,6 +159,13 @@ impl Session {
         match credentials {
             Credentials::Password(login, password) => self.prove_password(&login, password).await,
             Credentials::Token(token) => self.prove_token(token.as_ref()).await,
+            Credentials::User(user) => match self.named(&user).await? {
+                Some(holder) => {
+                    let account = self.account(holder.user, holder.login);
+                    self.enter(account, &Proof::Named(user)).await
+                }
+                None => Ok(None),
+            },
         }
     }
 
@@ -162,12 +192,7 @@ impl Session {
         let Some(holder) = found.filter(|_| right) else {
             return Ok(None);
         };
-        let account = Account {
-            user_id: holder.user,
-            login: holder.login,
-            token: None,
-            expires_time: None,
-        };
+        let account = self.account(holder.user, holder.login);
         let proof = Proof::Password(folded, holder.password_hash);
         self.enter(account, &proof).await
     }
@@ -177,7 +202,7 @@ impl Session {
         let shared = Arc::clone(&self.shared);
         let hash = token.map(Token::hash);
         let caller = self.caller(&hash.map(|hash| hash.0));
-        let is_stranger = self.ticket.access() == Access::Login;
+        let is_stranger = !self.is_trusted();
         let mut alone = None;
         if is_stranger {
             let allowed = shared.failed_logins.look_up(caller, Instant::now()).await;
@@ -203,16 +228,26 @@ impl Session {
             return Ok(None);
         };
         let account = Account {
-            user_id: owner.user,
-            login: owner.login,
             token: Some(owner.token),
             expires_time: owner.expires_time,
+            ..self.account(owner.user, owner.login)
         };
         let entered = self.enter(account, &Proof::Token(hash)).await?;
         if entered.is_some() {
             self.note_use(owner.token, owner.last_used_time).await;
         }
         Ok(entered)
+    }
+
+    /// Somebody who logs in here, without a token.
+    fn account(&self, user_id: UserId, login: String) -> Account {
+        Account {
+            user_id,
+            login,
+            token: None,
+            expires_time: None,
+            remote: self.behalf.clone(),
+        }
     }
 
     /// Begins a session of this account, if the proof still holds.
@@ -230,6 +265,7 @@ impl Session {
                     found.is_some_and(|found| found.user == user_id)
                 }
                 Proof::Token(hash) => self.token_owner(*hash).await?.is_some(),
+                Proof::Named(user) => self.named(user).await?.is_some(),
             };
             if !holds {
                 return Ok(None);
@@ -248,6 +284,13 @@ impl Session {
                 }
                 Err(NotBegun::OthersEnded) => {}
                 Err(NotBegun::Ended) => return Err(not_logged_in()),
+                Err(NotBegun::PerAddress) => {
+                    let text =
+                        "remote has as many connections as one address may; it is to end one first";
+                    let counters = &self.shared.counters;
+                    counters.refused_max_connections_per_address.add();
+                    return Err(Error::new(Code::TooManyConnections, text).field("remote"));
+                }
             }
         }
     }
@@ -255,6 +298,11 @@ impl Session {
     /// Goes on as somebody else, who has subscribed to nothing yet.
     fn act_as(&mut self, by: Principal) {
         self.by = by;
+        if self.ticket.access() == Access::Trusted {
+            let rates = &self.shared.rates;
+            let source = self.behalf.as_ref().map(Remote::source);
+            self.rate = source.map(|source| Arc::new(rates.connection(source)));
+        }
         self.shared.hub.leave(self.ticket.id());
         self.outbox.hold(0);
         let login_by = (by == Principal::Nobody).then(|| Instant::now() + self.shared.login_time);
@@ -287,6 +335,14 @@ impl Session {
         }
     }
 
+    async fn named(&self, user: &Given<UserId>) -> Result<Option<LoginHolder>, Error> {
+        let query = Query::Holder(user.clone());
+        match self.shared.store.query(Principal::Trusted, query).await? {
+            Answer::LoginHolder(found) => Ok(found),
+            _ => Ok(None),
+        }
+    }
+
     async fn token_owner(&self, hash: TokenHash) -> Result<Option<TokenOwner>, Error> {
         let query = Query::TokenOwner(hash);
         match self.shared.store.query(Principal::Trusted, query).await? {
@@ -296,11 +352,25 @@ impl Session {
     }
 
     pub(super) fn audit(&self, event: &str, login: Option<&str>, refused: Option<&Error>) {
+        self.audit_of(event, login, None, refused);
+    }
+
+    fn audit_of(
+        &self,
+        event: &str,
+        login: Option<&str>,
+        object: Option<UserId>,
+        refused: Option<&Error>,
+    ) {
         let session = self.ticket.session();
         let result = refused.map_or("ok", |error| error.code().as_str());
+        let behalf = self.behalf.as_ref().map(Remote::to_string);
+        let record = Record::of(session.as_ref(), event, result);
         Record {
             login,
-            ..Record::of(session.as_ref(), event, result)
+            object: object.map(|user| user.0),
+            remote: behalf.as_deref().unwrap_or(record.remote),
+            ..record
         }
         .write();
     }

@@ -23,7 +23,7 @@ use crate::limits::{
 };
 use crate::memory::Memory;
 use crate::model::{Clock, ConversationId};
-use crate::registry::{Access, Closer, Registry, Ticket};
+use crate::registry::{Access, Closer, Registry, Remote, Source, Ticket};
 use crate::store::{Principal, Store};
 use crate::throttle::{ConnectionRate, FailedLogins, Rates};
 use crate::wire::{
@@ -107,6 +107,7 @@ where
         ticket,
         outbox: Arc::clone(&outbox),
         closer: closer.clone(),
+        behalf: None,
         login_time,
         told: None,
         reached: None,
@@ -213,8 +214,10 @@ struct Session {
     by: Principal,
     outbox: Arc<Outbox>,
     closer: Closer,
-    /// How fast requests may come, on a login listener.
+    /// How fast requests may come, on a login listener or on behalf of somebody.
     rate: Option<Arc<ConnectionRate>>,
+    /// For whom a trusted back end acts, where it said so.
+    behalf: Option<Remote>,
     /// By when somebody must have logged in.
     login_time: LoginTime,
     /// Until when its last login was told to wait for others.
@@ -360,6 +363,17 @@ impl Session {
         }
         self.closer.close(CloseReason::Protocol);
         InputEnd::Closing
+    }
+
+    /// Whether everything is allowed that it asks for, as often as it asks.
+    fn is_trusted(&self) -> bool {
+        self.ticket.access() == Access::Trusted && self.behalf.is_none()
+    }
+
+    /// What its logins are counted by.
+    fn source(&self) -> Source {
+        let behalf = self.behalf.as_ref();
+        behalf.map_or_else(|| self.ticket.source(), Remote::source)
     }
 
     /// Where the connection comes from, for the log.

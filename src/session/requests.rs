@@ -174,7 +174,7 @@ impl Session {
                 Answer::Counts(counts) => Ok(make(counts)),
                 _ => Ok(make(None)),
             },
-            Action::Login(credentials) => Box::pin(self.log_in(credentials)).await,
+            Action::Login(login) => Box::pin(self.log_in(login)).await,
             Action::Logout => Ok(self.log_out()),
             Action::ShowSession => self.show_session().await,
             Action::ListSessions => data(&Sessions {

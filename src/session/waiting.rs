@@ -5,7 +5,6 @@ use crate::auth::{Busy, Thread};
 use crate::error::Error;
 use crate::limits::LOGIN_EXCUSED_MAX_SECONDS;
 use crate::model::{Password, PasswordHash};
-use crate::registry::Access;
 use crate::throttle::{Attempt, Caller, Kind};
 use std::hash::Hash;
 use std::time::{Duration, Instant};
@@ -83,7 +82,7 @@ impl Session {
     /// Who asks here, under this name.
     pub(super) fn caller(&self, name: &impl Hash) -> Caller {
         let failed_logins = &self.shared.failed_logins;
-        failed_logins.caller(self.ticket.source(), name)
+        failed_logins.caller(self.source(), name)
     }
 
     /// Begins an attempt, which counts as soon as it fails. Nothing is counted where everybody is trusted.
@@ -92,7 +91,7 @@ impl Session {
         kind: Kind,
         caller: Caller,
     ) -> Result<Option<Attempt>, Error> {
-        if self.ticket.access() == Access::Trusted {
+        if self.is_trusted() {
             return Ok(None);
         }
         let begun = self.shared.failed_logins.attempt(kind, caller).await;
@@ -117,7 +116,7 @@ impl Session {
     ) -> Result<Thread, Error> {
         const BUSY: &str =
             "many passwords are being verified; ask again after retry_after_ms to keep your place";
-        if self.ticket.access() == Access::Trusted {
+        if self.is_trusted() {
             return self.shared.hasher.trusted().await;
         }
         let now = Instant::now();
@@ -130,7 +129,7 @@ impl Session {
         }
         let hasty = self.told.is_some_and(|told| told.hasty);
         let suspects = |session: &Self| {
-            let source = session.ticket.source();
+            let source = session.source();
             let failed_logins = &session.shared.failed_logins;
             kind.is_some_and(|kind| failed_logins.suspects(kind, source, Instant::now()))
         };

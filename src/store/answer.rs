@@ -93,6 +93,12 @@ pub fn answer(
         Query::Power => Ok(Answer::Power(rights.everything())),
         Query::Tokens(user) => json(&rules::tokens_of(state, rights, user.as_ref())?),
         Query::LoginHolder(folded) => login_holder(state, folded).map(Answer::LoginHolder),
+        Query::Holder(given) => {
+            let found = given.id().map(|user| holder(state, user));
+            found
+                .transpose()
+                .map(|found| Answer::LoginHolder(found.flatten()))
+        }
         Query::TokenOwner(hash) => rules::token_owner(state, hash, held_ms).map(Answer::TokenOwner),
         Query::Sight(user) => sight(state, *user).map(Answer::Sight),
     }
@@ -119,6 +125,10 @@ fn login_holder(state: &dyn State, folded: &str) -> Result<Option<LoginHolder>, 
     let found = state.get(&keys::login(folded))?;
     // A login that nobody has is looked up as far as one that somebody has.
     let user = UserId(found.as_ref().map_or(Id(0), |value| keys::last_id(value)));
+    holder(state, user)
+}
+
+fn holder(state: &dyn State, user: UserId) -> Result<Option<LoginHolder>, Error> {
     let Some(row) = state.get(&keys::user(user))? else {
         return Ok(None);
     };

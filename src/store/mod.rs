@@ -43,7 +43,7 @@ pub use operation::{
     Answer, Change, Counts, Ended, Ends, LoginHolder, Operation, Outcome, Patch, Principal, Query,
     TokenOwner,
 };
-pub use rules::not_logged_in;
+pub use rules::{no_user, not_logged_in};
 
 use crate::error::Error;
 use crate::model::{Event, Events, Id, Seq};

@@ -321,6 +321,8 @@ pub enum Query {
     Tokens(Option<Given<UserId>>),
     /// The user of a folded login, and what a login must present.
     LoginHolder(String),
+    /// The same of a user that is named by its id.
+    Holder(Given<UserId>),
     /// Whose token this is, if it has not expired.
     TokenOwner(TokenHash),
     /// What a user may see of conversations.

@@ -326,3 +326,122 @@ fn a_stop_does_not_wait_for_headers() {
     assert_eq!(silent.next_value()["body"]["code"], "shutdown");
     silent.expect_end();
 }
+
+#[test]
+fn a_back_end_names_its_user_and_for_whom_it_acts() {
+    let daemon = Daemon::with(&with_login_listener(""));
+    let mut root = daemon.client();
+    let ann = root.create_user("ann@example.org");
+    let on_behalf = |remote: &str| json!({"user_id": ann, "remote": remote});
+    let mut client = daemon.client();
+    for (given, shown) in [
+        ("203.0.113.7", "203.0.113.7"),
+        ("203.0.113.7:4711", "203.0.113.7:4711"),
+        ("2001:db8::7", "2001:db8::7"),
+        ("[2001:db8::7]:80", "[2001:db8::7]:80"),
+        ("::ffff:203.0.113.9", "203.0.113.9"),
+    ] {
+        client.ok("session", "login", on_behalf(given));
+        let session = client.ok("session", "get", json!({}));
+        assert_eq!(
+            (&session["remote"], &session["user_id"]),
+            (&json!(shown), &json!(ann))
+        );
+        let listed = root.ok("session", "list", json!({}));
+        let mut listed = listed["sessions"].as_array().unwrap().iter();
+        assert!(listed.any(|listed| listed["remote"] == shown && listed["user_id"] == ann));
+        daemon.wait_for_log(&format!("\"remote\":\"{shown}\",\"by\":\"{ann}\""));
+    }
+    // It has the user's rights, and no others.
+    assert_eq!(client.code("session", "list", json!({})), "forbidden");
+    // A refusal leaves things as they were.
+    let nobody = json!({"user_id": "01zzzzzzzzzzz", "remote": "203.0.113.99"});
+    assert_eq!(client.code("session", "login", nobody), "user_not_found");
+    daemon.wait_for_log("\"result\":\"user_not_found\"");
+    assert_eq!(remote(&mut client), "203.0.113.9");
+    for wrong in [
+        "",
+        "localhost",
+        "203.0.113.7, 10.0.0.1",
+        "203.0.113.256",
+        "unix",
+    ] {
+        let refused = client.error("session", "login", on_behalf(wrong));
+        assert_eq!(refused["code"], "invalid_field", "{wrong}: {refused}");
+        assert_eq!(refused["field"], "remote", "{wrong}: {refused}");
+    }
+    // Without an address the connection's own is shown.
+    client.ok("session", "login", json!({"user_id": ann}));
+    assert!(remote(&mut client).starts_with("127.0.0.1:"));
+    client.ok("session", "login", on_behalf("203.0.113.7"));
+    client.ok("session", "logout", json!({}));
+    assert!(remote(&mut client).starts_with("127.0.0.1:"));
+    client.ok("session", "list", json!({}));
+    // Deleting the user ends such a session as any other.
+    client.ok("session", "login", on_behalf("203.0.113.7"));
+    root.ok("user", "delete", json!({"user_id": ann}));
+    client.expect_session_ended();
+}
+
+#[test]
+fn a_login_listener_lets_nobody_name_a_user_or_an_address() {
+    let daemon = Daemon::with(&with_login_listener(""));
+    let ann = daemon.client().create_user("ann@example.org");
+    let password = json!({"login": "ann@example.org", "password": "s3cret"});
+    let mut client = daemon.stranger();
+    for logged_in in [false, true] {
+        if logged_in {
+            client.ok("session", "login", password.clone());
+        }
+        let mut with_remote = password.clone();
+        with_remote["remote"] = json!("203.0.113.7");
+        for (data, field) in [
+            (json!({"user_id": ann}), "user_id"),
+            (json!({"user_id": "01zzzzzzzzzzz"}), "user_id"),
+            (json!({"user_id": ann, "remote": "203.0.113.7"}), "user_id"),
+            (with_remote, "remote"),
+            (json!({"token": "cht_x", "remote": "203.0.113.7"}), "remote"),
+        ] {
+            let refused = client.error("session", "login", data);
+            assert_eq!(
+                (&refused["code"], &refused["field"]),
+                (&json!("forbidden"), &json!(field))
+            );
+        }
+        assert!(remote(&mut client).starts_with("127.0.0.1:"));
+    }
+}
+
+#[test]
+fn limits_go_by_the_address_for_which_a_back_end_acts() {
+    let more = "[limits]\nmax_connections_per_address = 2\n[security]\nbcrypt_cost = 4\nfailed_logins_per_minute = 1\n";
+    let daemon = Daemon::with(&with_login_listener(more));
+    let mut root = daemon.client();
+    let ann = root.create_user("ann@example.org");
+    // A visitor who guesses passwords locks out itself, and neither the back end nor other visitors.
+    let guess = |number: usize, remote: &str| json!({"login": format!("nobody{number}@example.org"), "password": "wrong", "remote": remote});
+    let mut client = daemon.client();
+    let limited = (0..100).any(|number| {
+        client.code("session", "login", guess(number, "203.0.113.66")) == "rate_limited"
+    });
+    assert!(limited, "nobody was told to wait");
+    daemon.wait_for_log("\"remote\":\"203.0.113.66\"");
+    assert_eq!(
+        client.code("session", "login", guess(100, "203.0.113.67")),
+        "login_failed"
+    );
+    let right = json!({"login": "ann@example.org", "password": "s3cret", "remote": "203.0.113.67"});
+    client.ok("session", "login", right);
+    assert_eq!(remote(&mut client), "203.0.113.67");
+    // One visitor has as many connections as one address may.
+    let on_behalf = json!({"user_id": ann, "remote": "203.0.113.67"});
+    let mut second = daemon.client();
+    second.ok("session", "login", on_behalf.clone());
+    let mut third = daemon.client();
+    let refused = third.error("session", "login", on_behalf.clone());
+    assert_eq!(refused["code"], "too_many_connections", "{refused}");
+    assert_eq!(remote(&mut third).split(':').next(), Some("127.0.0.1"));
+    third.ok("session", "list", json!({}));
+    second.ok("session", "logout", json!({}));
+    third.ok("session", "login", on_behalf);
+}

@@ -252,6 +252,9 @@ impl Scene {
         let is_mine = object == "mine";
         let pick = |mine: &str, theirs: &str| json!(if is_mine { mine } else { theirs });
         match cmd {
+            "login" if object == "named" => {
+                json!({"user_id": self.another, "remote": "192.0.2.7"})
+            }
             "login" => {
                 let login = match object {
                     "itself" => &self.login,
