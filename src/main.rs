@@ -7,8 +7,10 @@ use chatd::model::Clock;
 use chatd::server::{Ending, Server, StartError};
 use chatd::tls::Tls;
 use clap::{Parser, Subcommand};
+use std::ffi::OsStr;
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::ExitCode;
@@ -86,10 +88,12 @@ fn main() -> ExitCode {
     let path = arguments
         .config
         .or_else(|| Some(PathBuf::from(CONFIG_FILE)).filter(|path| path.exists()));
-    // Under systemd the unit says where the data is.
-    let data_dir = arguments
-        .data_dir
-        .or_else(|| std::env::var_os("STATE_DIRECTORY").map(PathBuf::from));
+    // Under systemd the unit says where the data is: in the first of its state directories.
+    let data_dir = arguments.data_dir.or_else(|| {
+        let directories = std::env::var_os("STATE_DIRECTORY")?;
+        let first = directories.as_bytes().split(|byte| *byte == b':').next()?;
+        Some(PathBuf::from(OsStr::from_bytes(first)))
+    });
     let overrides = Overrides {
         listen: arguments.listen,
         data_dir,

@@ -42,16 +42,16 @@ impl Command for Info {
         shown.about = Some(About {
             version: env!("CARGO_PKG_VERSION"),
             uptime_seconds: server.uptime_seconds,
-            seq: server.seq,
             epoch: server.epoch,
         });
-        let connections = server.connections;
+        let (connections, seq) = (server.connections, server.seq);
         let mut counters: BTreeMap<_, _> = server.counters.all().into_iter().collect();
         counters.insert("memory_bytes_pending", server.memory_bytes_pending);
         Ok(Step::Act(Action::Count(Box::new(move |counts| {
             shown.counts = counts.map(|counts| Counted {
                 counts,
                 connections,
+                seq,
                 counters,
             });
             data(&shown).unwrap_or_else(|_| Bytes::from_static(b"{}"))
@@ -74,7 +74,6 @@ struct Shown {
 struct About {
     version: &'static str,
     uptime_seconds: u64,
-    seq: Seq,
     epoch: Id,
 }
 
@@ -83,6 +82,7 @@ struct Counted {
     #[serde(flatten)]
     counts: crate::store::Counts,
     connections: usize,
+    seq: Seq,
     counters: BTreeMap<&'static str, u64>,
 }
 

@@ -60,6 +60,9 @@ pub struct TlsFiles {
     pub client_ca: Option<PathBuf>,
 }
 
+/// The bit of a mode that lets all other users connect.
+const OPEN_TO_OTHERS: u32 = 0o002;
+
 /// The users that may connect to a Unix socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Allowed {
@@ -170,6 +173,14 @@ impl RawListen {
                     .collect::<Result<_, _>>()?,
             }),
         };
+        let is_open = mode & OPEN_TO_OTHERS != 0 && allowed.is_none();
+        if access == Access::Trusted && is_open && !self.insecure {
+            return Err(ConfigError(format!(
+                "address = {:?} with mode = \"{mode:04o}\" lets everybody on this machine do everything; write mode = \"0660\", \
+                 allow_uids or allow_groups, or access = \"login\", or, if nobody else is on it, insecure = true",
+                self.address
+            )));
+        }
         Ok(Listen {
             address: Address::Unix(path.into()),
             access,

@@ -342,7 +342,8 @@ impl Lock {
 /// may be lost.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Residence {
-    boot: String,
+    /// None where it cannot be read: then no other residence is known to be this one.
+    boot: Option<String>,
     mount: u64,
 }
 
@@ -351,10 +352,8 @@ impl Residence {
     pub fn of(directory: &Directory) -> io::Result<Self> {
         // From linux/stat.h; a kernel before 6.8 does not know it and leaves the id that may come again.
         const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")
-            .unwrap_or_default()
-            .trim()
-            .to_owned();
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+        let boot = boot.map(|id| id.trim().to_owned());
         let wanted = StatxFlags::from_bits_retain(STATX_MNT_ID_UNIQUE);
         let found = statx(&directory.descriptor, "", AtFlags::EMPTY_PATH, wanted)?;
         Ok(Self {
@@ -366,7 +365,14 @@ impl Residence {
     /// It as text, for a file.
     #[must_use]
     pub fn text(&self) -> String {
-        format!("boot {}\nmount {}\n", self.boot, self.mount)
+        let boot = self.boot.as_deref().unwrap_or("unknown");
+        format!("boot {boot}\nmount {}\n", self.mount)
+    }
+
+    /// Whether what was noted is known to be this.
+    #[must_use]
+    pub fn is(&self, noted: &str) -> bool {
+        self.boot.is_some() && self.text() == noted
     }
 }
 
@@ -435,5 +441,19 @@ mod tests {
         assert!(Lock::take(&second).unwrap_err().contains("in use"));
         drop((lock, directory));
         assert!(Lock::take(&second).is_ok());
+    }
+
+    #[test]
+    fn without_the_id_of_the_boot_no_residence_is_known_to_be_this_one() {
+        let here = Residence {
+            boot: Some("id".to_owned()),
+            mount: 7,
+        };
+        assert!(here.is(&here.text()));
+        let unknown = Residence {
+            boot: None,
+            mount: 7,
+        };
+        assert!(!unknown.is(&unknown.text()) && !unknown.is(&here.text()));
     }
 }

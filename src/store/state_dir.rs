@@ -210,8 +210,8 @@ fn distrust(data_dir: &Directory) -> io::Result<Option<String>> {
     } else {
         match said(data_dir, RUNNING)? {
             None => Some("nothing says how chatd left it"),
-            Some(running) => (running != Residence::of(data_dir)?.text()).then_some(
-                "the power was lost, or the disk was mounted anew, while chatd was running",
+            Some(running) => (!Residence::of(data_dir)?.is(&running)).then_some(
+                "the power was lost, or the disk was mounted anew, while chatd was running, or that cannot be known",
             ),
         }
     };

@@ -62,6 +62,19 @@ fn a_listener_that_others_can_reach_is_refused_unless_it_is_safe_or_said_to_be()
             is_accepted(&listen(address, &format!("{access}insecure = true")));
         }
     }
+    // So is a Unix socket that everybody on the machine can open, unless it says who may.
+    let open = "mode = \"0666\"\n";
+    let said = [
+        "unix:/run/chatd.sock",
+        "0666",
+        "0660",
+        "allow_groups",
+        "insecure = true",
+    ];
+    is_refused(&listen("unix:/run/chatd.sock", open), &[], &said);
+    for safe in ["insecure = true", "access = \"login\"", "allow_uids = [0]"] {
+        is_accepted(&listen("unix:/run/chatd.sock", &format!("{open}{safe}")));
+    }
     let said = ["0.0.0.0:0", "insecure = true"];
     is_refused("", &["--listen", "0.0.0.0:0"], &said);
     for address in ["127.0.0.1:0", "127.9.9.9:0", "[::1]:0"] {
@@ -166,7 +179,7 @@ fn a_unix_socket_has_the_mode_that_is_written_whatever_the_umask() {
         for (more, expected) in [
             ("", 0o660),
             ("mode = \"0600\"", 0o600),
-            ("mode = \"0666\"", 0o666),
+            ("mode = \"0666\"\ninsecure = true", 0o666),
         ] {
             let (_folder, address) = socket_place();
             let mut daemon = Daemon::under(&under, &listen(&address, more));
@@ -231,7 +244,7 @@ fn a_unix_socket_lets_in_only_the_users_and_groups_that_are_named() {
     let own_group = rustix::process::getegid().as_raw();
     let (_folder, address) = socket_place();
     let start = |allow: &str| {
-        let more = format!("mode = \"0666\"\n{allow}");
+        let more = format!("mode = \"0666\"\ninsecure = true\n{allow}");
         Daemon::with(&(listen("127.0.0.1:0", "") + &listen(&address, &more)))
     };
     let count = |daemon: &Daemon| {

@@ -350,7 +350,7 @@ fn the_server_tells_each_what_concerns_it() {
         keys.join(" ")
     };
     assert_eq!(keys(&mut daemon.stranger()), "limits protocol");
-    let of_user = "epoch limits protocol seq uptime_seconds version";
+    let of_user = "epoch limits protocol uptime_seconds version";
     assert_eq!(keys(&mut daemon.user("ann@example.org")), of_user);
     let everything = "connections conversations counters epoch limits messages protocol seq uptime_seconds users version";
     assert_eq!(keys(&mut daemon.user("boss@example.org")), everything);
