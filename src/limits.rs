@@ -81,6 +81,10 @@ pub const FAILURE_GRACE_MS: u64 = 500;
 pub const CLOSE_GRACE_MS: u64 = 900;
 /// Bytes that are still read, and dropped, of a connection that is being closed.
 pub const LINGER_MAX_BYTES: usize = 256 * 1024;
+/// Bytes of log lines that wait to be written; more are dropped and counted.
+pub const LOG_QUEUE_MAX_BYTES: usize = 4 * 1024 * 1024;
+/// Milliseconds that whoever reads the log has to take what waits when the daemon ends.
+pub const LOG_FLUSH_MS: u64 = 400;
 /// Seconds that connections have to take what waits for them when the daemon stops.
 pub const SHUTDOWN_FLUSH_SECONDS: u64 = 2;
 /// Tokens of one user.

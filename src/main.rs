@@ -56,6 +56,7 @@ enum Instead {
 
 fn main() -> ExitCode {
     forbid_core_dumps();
+    let _flush = log::Flush;
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) if error.use_stderr() => {
@@ -272,6 +273,6 @@ fn say(text: impl Display) {
 }
 
 fn fail(code: u8, text: impl Display) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "chatd: {text}");
+    log::say(text);
     ExitCode::from(code)
 }

@@ -175,6 +175,9 @@ impl Daemon {
 
     /// What the daemon has logged so far.
     pub fn log(&self) -> String {
+        if let Some(child) = &self.child {
+            wait_until("the log to be written", || !is_writing_log(child.id()));
+        }
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
@@ -289,6 +292,20 @@ impl Drop for Daemon {
             );
         }
     }
+}
+
+/// Whether the thread that writes the log of this process has something to do. One that was given a line is awake before
+/// whoever gave it goes on.
+fn is_writing_log(pid: u32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return false;
+    };
+    let stats = threads
+        .flatten()
+        .filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
+    stats
+        .filter_map(|stat| stat.split_once(" (log) ").map(|(_, rest)| rest.to_owned()))
+        .any(|state| state.starts_with(['R', 'D']))
 }
 
 /// Waits until a condition holds that nobody tells of, looking again and again.

@@ -1,9 +1,14 @@
-//! A log that cannot be written fails nothing.
+//! A log that cannot be written, or that nobody reads, fails nothing.
 
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::pipe::fcntl_setpipe_size;
 use serde_json::json;
 
 use crate::harness::machine::{run, skipped};
@@ -42,6 +47,54 @@ fn a_log_that_cannot_be_written_fails_nothing() {
         work(daemon.client());
         assert!(daemon.terminate().success(), "{name}");
     }
+}
+
+/// A daemon whose log goes into a pipe that holds little, and the end where it comes out.
+fn piped(scratch: &Path) -> (Daemon, File) {
+    const PIPE_BYTES: usize = 4096;
+    let pipe = scratch.join("log");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    // It can be opened at once, since whoever opens it is at both ends.
+    let reader = OpenOptions::new().read(true).write(true).open(&pipe);
+    let reader = reader.unwrap();
+    fcntl_setpipe_size(&reader, PIPE_BYTES).unwrap();
+    let script = format!("exec \"$0\" \"$@\" 2>{}", pipe.display());
+    let daemon = Daemon::under(&["sh", "-c", &script], "[log]\nlevel = \"debug\"\n");
+    (daemon, reader)
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_up_neither_requests_nor_the_stop() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (mut daemon, _reader) = piped(scratch.path());
+    work(daemon.client());
+    assert!(daemon.terminate().success());
+}
+
+#[test]
+fn what_waits_for_whoever_reads_the_log_is_still_written_when_the_daemon_stops() {
+    const END: &[u8] = b"the end\n";
+    let scratch = tempfile::tempdir().unwrap();
+    let (mut daemon, mut reader) = piped(scratch.path());
+    let mut end = reader.try_clone().unwrap();
+    work(daemon.client());
+    let read = thread::spawn(move || {
+        let mut log = Vec::new();
+        let mut some = [0; 4096];
+        while !log.ends_with(END) {
+            let count = reader.read(&mut some).unwrap();
+            log.extend_from_slice(&some[..count]);
+        }
+        String::from_utf8(log).unwrap()
+    });
+    assert!(daemon.terminate().success());
+    end.write_all(END).unwrap();
+    let log = read.join().unwrap();
+    assert!(log.contains(" stopped\n"), "{log}");
+    // The order is kept, and nothing is missing.
+    let deletions = log.matches(r#""event":"user delete","result":"ok""#);
+    assert_eq!(deletions.count(), 200, "{log}");
+    assert!(!log.contains("could not be written"), "{log}");
 }
 
 #[test]
