@@ -139,6 +139,8 @@ pub const RECORD_MAX_BYTES: usize = 256 * 1024 * 1024;
 pub const SETTLE_MAX_MS: u64 = 50;
 /// Free bytes on the disk below which no change is taken.
 pub const FREE_MIN_BYTES: u64 = 8 * 1024 * 1024;
+/// Free bytes that a disk which was full must have above [`FREE_MIN_BYTES`] before changes are taken again.
+pub const FREE_AGAIN_BYTES: u64 = 1024 * 1024;
 /// Bytes that are kept back, at least, so that chatd can start on a full disk.
 pub const RESERVE_BYTES: u64 = 4 * 1024 * 1024;
 /// Milliseconds that the clock may jump ahead before what expires does not follow at once; and for which a larger jump

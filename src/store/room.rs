@@ -4,7 +4,7 @@
 //! again. sled does not, since it writes later what it has accepted before; so the blocks that it grows into are always
 //! allocated ahead of it.
 
-use crate::limits::{FREE_MIN_BYTES, RESERVE_BYTES};
+use crate::limits::{FREE_AGAIN_BYTES, FREE_MIN_BYTES, RESERVE_BYTES};
 use crate::store::data_dir::Directory;
 use rustix::fs::{FallocateFlags, fallocate};
 use std::os::unix::fs::MetadataExt;
@@ -47,7 +47,13 @@ impl Room {
     /// Whether a round of this size may be written.
     pub fn admits(&self, round_bytes: u64) -> bool {
         let free = self.free_bytes();
-        let room = free >= FREE_MIN_BYTES + 4 * round_bytes;
+        // A disk that was full must have some more, or small rounds would go on where a large one was refused.
+        let more = if self.full.load(Ordering::Relaxed) {
+            FREE_AGAIN_BYTES
+        } else {
+            0
+        };
+        let room = free >= FREE_MIN_BYTES + more + 4 * round_bytes;
         if room {
             self.allocate_ahead();
         }
