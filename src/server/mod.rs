@@ -5,6 +5,7 @@ mod hang_ups;
 mod listener;
 mod proxy;
 
+use crate::audit;
 use crate::auth::Hasher;
 use crate::config::{Address, Config};
 use crate::counters::Counters;
@@ -174,8 +175,10 @@ impl Server {
             shared.registry.close_unanswered(CloseReason::Unavailable);
             shared.shutdown.cancel();
             drain(&tasks, Duration::from_millis(FAILURE_GRACE_MS)).await;
+            audit::sum_all_up();
             return Ending::Failed;
         }
+        audit::sum_all_up();
         watching.abort();
         let _ = watching.await;
         if let Ok(shared) = Arc::try_unwrap(shared) {
@@ -339,6 +342,7 @@ async fn keep_house(shared: Arc<Shared>) {
             shared.store.apply(operation, Ended::default(), done).await;
         }
         shared.rates.forget_quiet();
+        audit::sum_up();
         for (told, (name, counter)) in told.iter_mut().zip(&counters) {
             let total = counter.get();
             let count = total - std::mem::replace(told, total);

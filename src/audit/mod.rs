@@ -1,12 +1,24 @@
 //! The audit log: one line, an object of JSON, for each login, failure and act of administration.
 //!
 //! It is part of the log, under the target `audit`, so that `RUST_LOG` and `log.level` can pick it out. No secret has a
-//! place in it; what a client wrote is escaped, and with it what would end the line or show it other than it is.
+//! place in it; what a client wrote is escaped, and with it what would end the line or show it other than it is. Failures
+//! are bounded: whoever makes one after the other does not fill the log with them.
+
+mod failures;
 
 use crate::model::{Id, UserId, acts_on_text, is_default_ignorable};
-use crate::registry::Session;
+use crate::registry::{Remote, Session};
+use failures::{Failures, Sum};
 use serde::Serialize;
 use std::fmt::Write;
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::Instant;
+
+/// What failed in the second that runs.
+static FAILURES: LazyLock<Mutex<Failures>> = LazyLock::new(Mutex::default);
+
+/// The result of what was done as it was asked for.
+const OK: &str = "ok";
 
 /// What happened.
 #[derive(Debug, Serialize)]
@@ -16,6 +28,7 @@ pub struct Record<'a> {
     /// `ok`, or the code of the refusal.
     pub result: &'a str,
     /// In which session.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub session_id: Option<Id>,
     /// From where.
     pub remote: &'a str,
@@ -28,6 +41,9 @@ pub struct Record<'a> {
     /// What it was done to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub object: Option<Id>,
+    /// How many of these there were, where they are summed up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
 }
 
 impl<'a> Record<'a> {
@@ -44,15 +60,59 @@ impl<'a> Record<'a> {
                 .map(|account| account.user_id),
             login: None,
             object: None,
+            count: None,
         }
     }
 
-    /// Writes the line.
+    /// Writes the line; that of a failure only if there were few from where it comes.
     pub fn write(&self) {
+        if self.result == OK {
+            return self.put();
+        }
+        let now = Instant::now();
+        let source = self.remote.parse().ok();
+        let source = source.map(|address| Remote::Tcp(address).source());
+        let (sums, own) = with_failures(|failures| {
+            let sums = failures.sums(now);
+            let what = (self.event, self.result);
+            (sums, failures.count(source, what, self.remote, now))
+        });
+        put_sums(sums);
+        if own {
+            self.put();
+        }
+    }
+
+    fn put(&self) {
         match serde_json::to_string(self) {
             Ok(line) => tracing::info!(target: "audit", "{}", escaped(line)),
             Err(error) => tracing::error!(%error, "an audit line cannot be encoded"),
         }
+    }
+}
+
+/// Writes down what was left out in a second that is over; to be called now and then.
+pub fn sum_up() {
+    put_sums(with_failures(|failures| failures.sums(Instant::now())));
+}
+
+/// Writes down what was left out so far; to be called at the end.
+pub fn sum_all_up() {
+    put_sums(with_failures(Failures::all_sums));
+}
+
+fn with_failures<T>(act: impl FnOnce(&mut Failures) -> T) -> T {
+    act(&mut FAILURES.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn put_sums(sums: Vec<Sum>) {
+    for sum in sums {
+        let record = Record {
+            remote: &sum.remote,
+            count: Some(sum.count),
+            ..Record::of(None, &sum.event, &sum.result)
+        };
+        record.put();
     }
 }
 
