@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::harness::clocked::{BEGIN_MS, Clocked};
+use crate::harness::clocked::{BEGIN_MS, Clocked, Room};
 use crate::harness::fake_time::FakeTime;
 use crate::harness::machine::skipped;
 use crate::harness::{Client, Daemon};
@@ -15,35 +15,7 @@ const HOUR_MS: u64 = 60 * 60 * 1000;
 const DAY_MS: u64 = 24 * HOUR_MS;
 const YEAR_MS: u64 = 365 * DAY_MS;
 
-/// A conversation and somebody to write in it.
-struct Room {
-    client: Client,
-    user: String,
-    conversation: String,
-}
-
 impl Room {
-    fn new(server: &Clocked) -> Self {
-        let mut client = server.client();
-        let user = client.create_user("ann@example.org");
-        let conversation = client.create_conversation("lunch", &[&user]);
-        Self {
-            client,
-            user,
-            conversation,
-        }
-    }
-
-    fn on(self, server: &Clocked) -> Self {
-        let client = server.client();
-        Self { client, ..self }
-    }
-
-    fn write(&mut self, text: &str) -> String {
-        self.client
-            .send_message(&self.conversation, &self.user, text)
-    }
-
     /// Sends a message with a nonce.
     fn write_once(&mut self, nonce: &str) -> Value {
         let data = json!({"conversation_id": self.conversation, "user_id": self.user, "message": "once", "nonce": nonce});

@@ -2,39 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::Client;
-use crate::harness::clocked::Clocked;
+use crate::harness::clocked::{Clocked, Room};
 
 /// A small buffer, so that a client that does not read is soon behind.
 const CONFIG: &str =
     "[limits]\nmax_pending_bytes = 4096\n[events]\nkeep = \"7d\"\n[security]\nbcrypt_cost = 4\n";
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
-
-/// A conversation and somebody to write in it.
-struct Room {
-    client: Client,
-    user: String,
-    conversation: String,
-}
-
-impl Room {
-    /// Its user and its conversation are events 1 and 2.
-    fn new(server: &Clocked) -> Self {
-        let mut client = server.client();
-        let user = client.create_user("ann@example.org");
-        let conversation = client.create_conversation("lunch", &[&user]);
-        Self {
-            client,
-            user,
-            conversation,
-        }
-    }
-
-    fn write(&mut self, text: &str) {
-        self.client
-            .send_message(&self.conversation, &self.user, text);
-    }
-}
 
 fn seq(event: &Value) -> u64 {
     event["seq"].as_u64().unwrap_or_else(|| panic!("{event}"))

@@ -109,3 +109,35 @@ impl Drop for Clocked {
         self.stop();
     }
 }
+
+/// A conversation and somebody to write in it: events 1 and 2 of a new server are its user's and its own creation.
+pub struct Room {
+    pub client: Client,
+    pub user: String,
+    pub conversation: String,
+}
+
+impl Room {
+    pub fn new(server: &Clocked) -> Self {
+        let mut client = server.client();
+        let user = client.create_user("ann@example.org");
+        let conversation = client.create_conversation("lunch", &[&user]);
+        Self {
+            client,
+            user,
+            conversation,
+        }
+    }
+
+    /// The same, with a connection to a server that was started on the same data.
+    pub fn on(self, server: &Clocked) -> Self {
+        let client = server.client();
+        Self { client, ..self }
+    }
+
+    /// Sends a message, and gives its id.
+    pub fn write(&mut self, text: &str) -> String {
+        self.client
+            .send_message(&self.conversation, &self.user, text)
+    }
+}
