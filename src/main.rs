@@ -23,6 +23,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The configuration cannot be used (`EX_CONFIG`).
 const EXIT_CONFIG: u8 = 78;
+/// What chatd needs is not there now, and may be later (`EX_TEMPFAIL`).
+const EXIT_TEMPORARY: u8 = 75;
 /// The storage cannot be opened, or failed (`EX_IOERR`).
 const EXIT_STORAGE: u8 = 74;
 /// The file that is read when none is named and it is there.
@@ -131,7 +133,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => {
             return fail(
-                EXIT_STORAGE,
+                EXIT_TEMPORARY,
                 format!("the runtime cannot be started: {error}"),
             );
         }
@@ -151,7 +153,7 @@ fn workers() -> usize {
 async fn run(config: &Config) -> ExitCode {
     let stop = CancellationToken::new();
     let Ok(mut signals) = Signals::hear() else {
-        return fail(EXIT_STORAGE, "signals cannot be heard");
+        return fail(EXIT_TEMPORARY, "signals cannot be heard");
     };
     let starting = Server::start(config, Clock::system(), &stop);
     let mut starting = pin!(starting);
@@ -167,7 +169,8 @@ async fn run(config: &Config) -> ExitCode {
     };
     let server = match started {
         Ok(server) => server,
-        Err(StartError::Listen(text)) => return fail(EXIT_CONFIG, text),
+        Err(StartError::Config(text)) => return fail(EXIT_CONFIG, text),
+        Err(StartError::Temporary(text)) => return fail(EXIT_TEMPORARY, text),
         Err(StartError::Store(error)) => return fail(EXIT_STORAGE, error),
         Err(StartError::Stopped) => {
             tracing::info!("stopped");

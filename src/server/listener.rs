@@ -3,6 +3,7 @@
 use super::descriptors::Spare;
 use super::hang_ups::HangUps;
 use super::proxy::{HeaderError, read_header};
+use super::socket_file::SocketFile;
 use crate::config::{Address, Allowed, Listen, Proxies};
 use crate::limits::{
     CLOSE_GRACE_MS, PARTING_MAX_CONNECTIONS, PROXY_HEADER_SECONDS, RECEIVE_BUFFER_BYTES,
@@ -17,8 +18,6 @@ use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -54,6 +53,30 @@ pub struct Serving {
     pub tracker: TaskTracker,
 }
 
+/// Why a listener cannot be had, in one line.
+#[derive(Debug)]
+pub enum BindError {
+    /// The configuration must be changed first.
+    Config(String),
+    /// It may be had later: an address that is taken, or not there yet.
+    Temporary(String),
+}
+
+impl BindError {
+    fn of(address: &Address, error: &io::Error) -> Self {
+        let text = format!("cannot listen on {address}: {error}");
+        match error.kind() {
+            // A file that is no socket, and what the system will refuse again.
+            io::ErrorKind::AlreadyExists
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::PermissionDenied
+            | io::ErrorKind::Unsupported => Self::Config(text),
+            _ => Self::Temporary(text),
+        }
+    }
+}
+
 enum Socket {
     Tcp(TcpListener),
     Unix {
@@ -63,28 +86,19 @@ enum Socket {
     },
 }
 
-/// The file of a Unix socket, removed with its listener.
-struct SocketFile(PathBuf);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
 enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
 impl Listener {
-    /// Reads the certificates and binds; an error says what is wrong.
-    pub async fn bind(listen: &Listen) -> Result<Self, String> {
+    /// Reads the certificates and binds.
+    pub async fn bind(listen: &Listen) -> Result<Self, BindError> {
         let tls = match &listen.tls {
-            Some(files) => Some(Arc::new(Tls::load(files)?)),
+            Some(files) => Some(Arc::new(Tls::load(files).map_err(BindError::Config)?)),
             None => None,
         };
-        let refused = |error: io::Error| format!("cannot listen on {}: {error}", listen.address);
+        let refused = |error: io::Error| BindError::of(&listen.address, &error);
         let (socket, address) = match &listen.address {
             Address::Tcp(wanted) => {
                 let listener = TcpListener::bind(wanted).await.map_err(refused)?;
@@ -95,15 +109,10 @@ impl Listener {
                 (Socket::Tcp(listener), Address::Tcp(real))
             }
             Address::Unix(path) => {
-                remove_stale(path).map_err(refused)?;
-                // The mode is that of the moment the file appears: at no time is it open to others.
-                let hidden = rustix::fs::Mode::from_raw_mode(!listen.mode & 0o777);
-                let before = rustix::process::umask(hidden);
-                let listener = UnixListener::bind(path);
-                rustix::process::umask(before);
+                let (listener, file) = SocketFile::bind(path, listen.mode).map_err(refused)?;
                 let socket = Socket::Unix {
-                    listener: listener.map_err(refused)?,
-                    _file: SocketFile(path.clone()),
+                    listener,
+                    _file: file,
                 };
                 (socket, listen.address.clone())
             }
@@ -395,26 +404,4 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
             .with_retries(4),
     )?;
     socket.set_tcp_user_timeout(Some(DEAD_PEER))
-}
-
-/// Removes the socket of a daemon that is gone; that of a living one is an error.
-fn remove_stale(path: &Path) -> io::Result<()> {
-    match std::fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-        Ok(about) if !about.file_type().is_socket() => Err(io::Error::new(
-            io::ErrorKind::AlreadyExists,
-            "there is a file of this name that is no socket",
-        )),
-        Ok(_) => match std::os::unix::net::UnixStream::connect(path) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                std::fs::remove_file(path)
-            }
-            Err(error) => Err(error),
-            Ok(_) => Err(io::Error::new(
-                io::ErrorKind::AddrInUse,
-                "another process listens there",
-            )),
-        },
-    }
 }

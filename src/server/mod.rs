@@ -4,6 +4,7 @@ mod descriptors;
 mod hang_ups;
 mod listener;
 mod proxy;
+mod socket_file;
 
 use crate::audit;
 use crate::auth::Hasher;
@@ -24,7 +25,7 @@ use crate::throttle::{FailedLogins, Rates};
 use crate::tls::Tls;
 use crate::wire::CloseReason;
 use hang_ups::HangUps;
-use listener::{Listener, Serving};
+use listener::{BindError, Listener, Serving};
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
@@ -43,12 +44,23 @@ pub struct Server {
 /// Why a server does not start.
 #[derive(Debug)]
 pub enum StartError {
-    /// A listener cannot be had.
-    Listen(String),
+    /// A listener cannot be had, and the configuration must be changed first.
+    Config(String),
+    /// Something cannot be had now, and perhaps later: an address, a descriptor.
+    Temporary(String),
     /// The store does not open.
     Store(OpenError),
     /// It was to stop before it had started.
     Stopped,
+}
+
+impl From<BindError> for StartError {
+    fn from(error: BindError) -> Self {
+        match error {
+            BindError::Config(text) => Self::Config(text),
+            BindError::Temporary(text) => Self::Temporary(text),
+        }
+    }
 }
 
 /// How a server ended.
@@ -96,12 +108,11 @@ impl Server {
         };
         let mut listeners = Vec::new();
         for listen in &config.listen {
-            let bound = Listener::bind(listen).await;
-            listeners.push(bound.map_err(StartError::Listen)?);
+            listeners.push(Listener::bind(listen).await?);
         }
         let shared = open(config, limits, clock, &listeners, stop).await?;
         let hang_ups = HangUps::new()
-            .map_err(|error| StartError::Listen(format!("cannot watch connections: {error}")))?;
+            .map_err(|error| StartError::Temporary(format!("cannot watch connections: {error}")))?;
         Ok(Self {
             shared,
             listeners,

@@ -78,7 +78,7 @@ fn a_live_unix_socket_or_another_file_is_left_alone() {
     let path = directory.path().join("chatd.sock");
     let daemon = Daemon::with(&on_socket(&path));
     let (code, said) = refusal(&[], &on_socket(&path));
-    assert_eq!(code, Some(78), "{said}");
+    assert_eq!(code, Some(75), "{said}");
     assert!(said.contains("another process listens there"), "{said}");
     daemon.client().ok("session", "ping", json!({}));
 
@@ -94,8 +94,28 @@ fn a_live_unix_socket_or_another_file_is_left_alone() {
     assert_eq!(fs::read_to_string(&file).unwrap(), "not a socket");
     let missing = directory.path().join("missing/chatd.sock");
     let (code, said) = refusal(&[], &on_socket(&missing));
-    assert_eq!(code, Some(78), "{said}");
+    assert_eq!(code, Some(75), "{said}");
     assert!(said.contains("missing/chatd.sock"), "{said}");
+}
+
+#[test]
+fn an_address_that_may_be_there_later_ends_it_with_75_and_the_unit_starts_it_again() {
+    let daemon = Daemon::start();
+    // 192.0.2.1 is for documentation: no machine has it.
+    for address in ["192.0.2.1:24283", daemon.address()] {
+        let listen = format!("[[listen]]\naddress = \"{address}\"\ninsecure = true\n");
+        let (code, said) = refusal(&[], &listen);
+        assert_eq!(code, Some(75), "{said}");
+        assert!(said.contains(address), "{said}");
+    }
+    let unit = include_str!("../../contrib/chatd.service");
+    let says = |line: &str| unit.lines().any(|written| written == line);
+    assert!(says("Restart=on-failure"));
+    assert!(says("RestartPreventExitStatus=78"));
+    assert!(
+        says("StartLimitIntervalSec=0"),
+        "systemd would give up after a few starts"
+    );
 }
 
 #[test]
@@ -113,7 +133,7 @@ fn what_cannot_be_used_is_refused_in_one_line_with_its_code() {
         (&[], "[[listen]\n", 78, "line 1"),
         (&[], "listen = []\n", 78, "[[listen]]"),
         (&[], "[[listen]]\naddress = \"0.0.0.0:1\"\n", 78, "insecure"),
-        (&[], &taken, 78, daemon.address()),
+        (&[], &taken, 75, daemon.address()),
         (&["--no-such-option"], free, 78, "--no-such-option"),
         (
             &["--data-dir", &text(&data_dir)],

@@ -14,6 +14,8 @@ use crate::lines::goes_on;
 
 /// The exit code of a configuration that cannot be used.
 const EXIT_CONFIG: i32 = 78;
+/// The exit code of an address that may be had later.
+const EXIT_TEMPORARY: i32 = 75;
 
 /// Asserts that chatd does not start with this chatd.toml, and says all of this in one line; the same when it is only
 /// asked to check it.
@@ -154,7 +156,7 @@ fn certificates_that_cannot_be_used_are_refused() {
 fn an_address_that_is_taken_is_refused() {
     let daemon = Daemon::start();
     let (code, error) = run_to_end("", &["--listen", daemon.address()]);
-    assert_eq!(code, EXIT_CONFIG, "{error}");
+    assert_eq!(code, EXIT_TEMPORARY, "{error}");
     assert_eq!(error.lines().count(), 1, "{error}");
     assert!(error.contains(daemon.address()), "{error}");
     goes_on(&mut daemon.client());
@@ -201,17 +203,17 @@ fn a_socket_that_a_crash_left_behind_is_taken_and_no_other_file() {
     assert!(path_of(&address).exists(), "this proves nothing");
     let mut daemon = Daemon::with(&config);
     goes_on(&mut daemon.client());
-    let refused = |said: &str| {
+    let refused = |expected: i32, said: &str| {
         let (code, error) = run_to_end(&config, &[]);
-        assert_eq!(code, EXIT_CONFIG, "{error}");
+        assert_eq!(code, expected, "{error}");
         assert_eq!(error.lines().count(), 1, "{error}");
         assert!(error.contains(&address) && error.contains(said), "{error}");
     };
-    refused("another process listens there");
+    refused(EXIT_TEMPORARY, "another process listens there");
     goes_on(&mut daemon.client());
     daemon.terminate();
     fs::write(path_of(&address), "somebody's").expect("write a file");
-    refused("no socket");
+    refused(EXIT_CONFIG, "no socket");
     assert_eq!(fs::read(path_of(&address)).unwrap(), b"somebody's");
 }
 
