@@ -1,6 +1,6 @@
 //! The audit log: one line, an object of JSON, for each login, failure and act of administration.
 //!
-//! It is part of the log, under the target `audit`, so that `RUST_LOG` and `log.level` can pick it out. No secret has a
+//! It is part of the log, under the target `audit`, and is written whatever `RUST_LOG` and `log.level` say. No secret has a
 //! place in it; what a client wrote is escaped, and with it what would end the line or show it other than it is. Failures
 //! are bounded: whoever makes one after the other does not fill the log with them.
 
@@ -19,6 +19,9 @@ static FAILURES: LazyLock<Mutex<Failures>> = LazyLock::new(Mutex::default);
 
 /// The result of what was done as it was asked for.
 const OK: &str = "ok";
+
+/// The target of its lines.
+pub const TARGET: &str = "audit";
 
 /// What happened.
 #[derive(Debug, Serialize)]
@@ -85,7 +88,7 @@ impl<'a> Record<'a> {
 
     fn put(&self) {
         match serde_json::to_string(self) {
-            Ok(line) => tracing::info!(target: "audit", "{}", escaped(line)),
+            Ok(line) => tracing::info!(target: TARGET, "{}", escaped(line)),
             Err(error) => tracing::error!(%error, "an audit line cannot be encoded"),
         }
     }

@@ -1,5 +1,6 @@
 //! chatd.toml: as written, then validated; the command line wins over it.
 
+pub mod level;
 mod listen;
 mod proxies;
 
@@ -69,7 +70,7 @@ pub enum Registration {
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
-    /// What `RUST_LOG` would say; that wins.
+    /// A level, or directives as in `RUST_LOG`, which wins.
     pub level: String,
     /// As text, or as JSON lines.
     pub format: LogFormat,
@@ -194,6 +195,7 @@ impl Config {
         }
         check_limits(&raw.limits)?;
         check_security(&raw.security)?;
+        level::check("log.level", &raw.log.level)?;
         Ok(Self {
             data_dir: raw.data_dir,
             must_exist: raw.must_exist,

@@ -1,6 +1,7 @@
 //! The log, on standard error. It never fails the daemon, and never holds it up: a line that cannot be written in time is
 //! dropped and counted.
 
+mod filter;
 mod queue;
 
 use crate::config::{self, LogFormat};
@@ -15,7 +16,6 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
@@ -37,11 +37,8 @@ static JSON: AtomicBool = AtomicBool::new(false);
 
 /// Starts the log, with the panics of every thread in it; an error says what is wrong with the configuration.
 pub fn start(config: &config::Log) -> Result<(), String> {
-    let level = std::env::var("RUST_LOG").unwrap_or_else(|_| config.level.clone());
-    let filter = EnvFilter::try_new(&level)
-        .map_err(|error| format!("log.level {level:?} is not known: {error}"))?;
     let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(filter::filter(config)?)
         // It would say on standard error that standard error cannot be written, and panic.
         .log_internal_errors(false)
         .with_writer(|| Queued);

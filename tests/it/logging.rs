@@ -12,7 +12,7 @@ use rustix::pipe::fcntl_setpipe_size;
 use serde_json::json;
 
 use crate::harness::machine::{run, skipped};
-use crate::harness::{Client, Daemon, wait_until};
+use crate::harness::{Client, Daemon, run_to_end, wait_until};
 use crate::ledger::all;
 
 const PING: &[u8] = b"{\"class\":\"chat\",\"subclass\":\"session\",\"cmd\":\"ping\"}\n";
@@ -95,6 +95,50 @@ fn what_waits_for_whoever_reads_the_log_is_still_written_when_the_daemon_stops()
     let deletions = log.matches(r#""event":"user delete","result":"ok""#);
     assert_eq!(deletions.count(), 200, "{log}");
     assert!(!log.contains("could not be written"), "{log}");
+}
+
+#[test]
+fn a_level_that_does_not_exist_is_refused_instead_of_silencing_the_log() {
+    for level in ["warning", "verbose", "chatd=loud", ""] {
+        let config = format!("[log]\nlevel = {level:?}\n");
+        for arguments in [&["--check-config"][..], &[]] {
+            let (code, said) = run_to_end(&config, arguments);
+            assert_eq!(code, 78, "{level}: {said}");
+            assert!(
+                said.contains("error, warn, info, debug, trace"),
+                "{level}: {said}"
+            );
+            assert!(said.contains("log.level"), "{level}: {said}");
+        }
+    }
+    let output = Command::new(env!("CARGO_BIN_EXE_chatd"))
+        .args(["--listen", "127.0.0.1:0", "--check-config"])
+        .env("RUST_LOG", "warning")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    assert!(said.contains("RUST_LOG = \"warning\""), "{said}");
+}
+
+#[test]
+fn audit_lines_are_written_whatever_the_level() {
+    for (level, environment) in [
+        ("off", ""),
+        ("error", ""),
+        ("audit=off,chatd::store=debug", ""),
+        ("info", "off"),
+        ("info", "audit=error"),
+    ] {
+        let variable = format!("RUST_LOG={environment}");
+        let config = format!("[log]\nlevel = {level:?}\n");
+        let daemon = Daemon::under(&["env", &variable], &config);
+        let wrong = json!({"login": "ann@example.org", "password": "wrong"});
+        daemon.client().error("session", "login", wrong);
+        wait_until("the audit line", || daemon.log().contains("login_failed"));
+        let log = daemon.log();
+        assert!(!log.contains("started"), "{level} {environment}: {log}");
+    }
 }
 
 #[test]
