@@ -85,6 +85,8 @@ pub const LINGER_MAX_BYTES: usize = 256 * 1024;
 pub const AUDITED_FAILURES_PER_SECOND: u32 = 100;
 /// Addresses whose failures of one second are counted apart; those of the others are counted together.
 pub const AUDITED_MAX_ADDRESSES: usize = 10_000;
+/// Ids of one list that an audit line names.
+pub const AUDITED_IDS_MAX: usize = 16;
 /// Bytes of log lines that wait to be written; more are dropped and counted.
 pub const LOG_QUEUE_MAX_BYTES: usize = 4 * 1024 * 1024;
 /// Milliseconds that whoever reads the log has to take what waits when the daemon ends.

@@ -4,10 +4,13 @@
 //! place in it; what a client wrote is escaped, and with it what would end the line or show it other than it is. Failures
 //! are bounded: whoever makes one after the other does not fill the log with them.
 
+mod act;
 mod failures;
 
-use crate::model::{Id, UserId, acts_on_text, is_default_ignorable};
+use crate::model::{Id, Login, Role, TokenId, UserId, acts_on_text, is_default_ignorable};
 use crate::registry::{Remote, Session};
+use crate::store::{Note, Outcome};
+pub use act::Act;
 use failures::{Failures, Sum};
 use serde::Serialize;
 use std::fmt::Write;
@@ -38,12 +41,33 @@ pub struct Record<'a> {
     /// By which user, if one was logged in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<UserId>,
+    /// By which token, if it logged in with one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<TokenId>,
     /// The login that was tried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub login: Option<&'a str>,
     /// What it was done to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub object: Option<Id>,
+    /// In which conversation, where the object is a message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conversation: Option<Id>,
+    /// Whose token it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<UserId>,
+    /// The role that a user was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<&'static str>,
+    /// The role that it had before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role_before: Option<&'static str>,
+    /// Who was to become a member, or no longer be one: the first of them.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub members: &'a [UserId],
+    /// Whether it was done by an admin in conversations that it was not in.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub outside: bool,
     /// How many of these there were, where they are summed up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
@@ -53,17 +77,49 @@ impl<'a> Record<'a> {
     /// What was done in a session, and how it ended.
     #[must_use]
     pub fn of(session: Option<&'a Session>, event: &'a str, result: &'a str) -> Self {
+        let account = session.and_then(|session| session.account.as_ref());
         Self {
             event,
             result,
             session_id: session.map(|session| session.session_id),
             remote: session.map_or("", |session| &session.remote),
-            by: session
-                .and_then(|session| session.account.as_ref())
-                .map(|account| account.user_id),
+            by: account.map(|account| account.user_id),
+            token: account.and_then(|account| account.token),
             login: None,
             object: None,
+            conversation: None,
+            user: None,
+            role: None,
+            role_before: None,
+            members: &[],
+            outside: false,
             count: None,
+        }
+    }
+
+    /// The same of a change, and of what came of it.
+    #[must_use]
+    pub fn with(self, act: &'a Act, outcome: Option<&Outcome>) -> Self {
+        let note = match outcome {
+            Some(Outcome::Noted { note }) => Some(*note),
+            _ => None,
+        };
+        let (mut user, mut role_before) = (act.user, None);
+        match note {
+            Some(Note::RoleBefore(role)) => role_before = Some(role.as_str()),
+            Some(Note::TokenOf(owner)) => user = Some(owner),
+            Some(Note::Outside) | None => {}
+        }
+        Self {
+            login: act.login.as_ref().map(Login::as_str),
+            object: act.object.or_else(|| outcome.and_then(Outcome::id)),
+            conversation: act.conversation,
+            user,
+            role: act.role.map(Role::as_str),
+            role_before,
+            members: &act.members,
+            outside: note == Some(Note::Outside),
+            ..self
         }
     }
 

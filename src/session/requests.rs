@@ -1,7 +1,7 @@
 //! What is done with a request: who may use its command, then the step that the command asks for.
 
 use super::{Reached, Session, Shared};
-use crate::audit::Record;
+use crate::audit::{Act, Record};
 use crate::command::{self, Access, Action, Context, Row, ServerInfo, Step, Subscribe};
 use crate::config::Registration;
 use crate::error::{Code, Error};
@@ -217,11 +217,9 @@ impl Session {
 
     /// Hands a change to the store, which answers once it is stored.
     async fn apply(&self, row: &Row, operation: Operation, slot: ReplySlot) {
-        let audit = row.audit.then(|| {
-            let object = operation.change.subject();
-            let login = operation.change.new_login().cloned();
-            (row.event(), object, login, self.ticket.session())
-        });
+        let always = row.audit;
+        let audited = always || Act::may_be_outside(&operation);
+        let audit = audited.then(|| (row.event(), Act::of(&operation), self.ticket.session()));
         let ends = operation.change.ends().map(|ends| {
             let registry = Arc::clone(&self.shared.registry);
             (ends, registry, self.ticket.id())
@@ -231,17 +229,15 @@ impl Session {
             if let (Ok(_), Some((charge, (subclass, object)))) = (&outcome, event_charge) {
                 charge(subclass, object);
             }
-            if let Some((event, object, login, session)) = audit {
+            if let Some((event, act, session)) = audit {
                 let result = outcome
                     .as_ref()
                     .map_or_else(|e| e.code().as_str(), |_| "ok");
-                let made = outcome.as_ref().ok().and_then(Outcome::id);
-                Record {
-                    login: login.as_ref().map(Login::as_str),
-                    object: object.or(made),
-                    ..Record::of(session.as_ref(), &event, result)
+                let record = Record::of(session.as_ref(), &event, result);
+                let record = record.with(&act, outcome.as_ref().ok());
+                if always || record.outside {
+                    record.write();
                 }
-                .write();
             }
             if let (Ok(_), Some((ends, registry, by))) = (&outcome, ends) {
                 registry.end(ends, by);

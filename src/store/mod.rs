@@ -40,8 +40,8 @@ pub use failure::Failure;
 pub use journal::fuzzing;
 pub use memory::open as open_memory;
 pub use operation::{
-    Answer, Change, Counts, Ended, Ends, LoginHolder, Operation, Outcome, Patch, Principal, Query,
-    TokenOwner,
+    Answer, Change, Counts, Ended, Ends, LoginHolder, Note, Operation, Outcome, Patch, Principal,
+    Query, TokenOwner,
 };
 pub use rules::{no_user, not_logged_in};
 

@@ -175,7 +175,7 @@ impl Outcome {
     #[must_use]
     pub fn id(&self) -> Option<Id> {
         match self {
-            Self::Done {} => None,
+            Self::Done {} | Self::Noted { .. } => None,
             Self::User { user_id } => Some(user_id.0),
             Self::Conversation { conversation_id } => Some(conversation_id.0),
             Self::Message { message_id } => Some(message_id.0),
@@ -185,30 +185,6 @@ impl Outcome {
 }
 
 impl Change {
-    /// What an act of administration is done to, for the audit log.
-    #[must_use]
-    pub fn subject(&self) -> Option<Id> {
-        match self {
-            Self::UpdateUser { user, .. } | Self::DeleteUser { user } => {
-                user.id().map(|user| user.0)
-            }
-            Self::DeleteConversation { conversation } => {
-                conversation.id().map(|conversation| conversation.0)
-            }
-            Self::DeleteToken { token } => token.id().map(|token| token.0),
-            _ => None,
-        }
-    }
-
-    /// The login that a new user is to have, for the audit log.
-    #[must_use]
-    pub fn new_login(&self) -> Option<&Login> {
-        match self {
-            Self::CreateUser { login, .. } => Some(login),
-            _ => None,
-        }
-    }
-
     /// The object that its event is about, where that exists already.
     #[must_use]
     pub fn concerns(&self) -> Option<(Subclass, Id)> {
@@ -267,6 +243,12 @@ impl Change {
 pub enum Outcome {
     /// Done; nothing to say.
     Done {},
+    /// Done; nothing to say to whoever asked.
+    Noted {
+        /// For the audit log.
+        #[serde(skip)]
+        note: Note,
+    },
     /// A user was created.
     User {
         /// Its id.
@@ -289,6 +271,17 @@ pub enum Outcome {
         /// The token.
         token: Token,
     },
+}
+
+/// What the audit log tells of a change besides what was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// A role was named for a user who had this one.
+    RoleBefore(Role),
+    /// The token that was deleted was this user's.
+    TokenOf(UserId),
+    /// An admin did it in a conversation that it was not in.
+    Outside,
 }
 
 /// A question about the committed state.

@@ -218,7 +218,7 @@ impl Chat {
             Outcome::User { user_id } => Ok(user_id.to_string()),
             Outcome::Conversation { conversation_id } => Ok(conversation_id.to_string()),
             Outcome::Message { message_id } => Ok(message_id.to_string()),
-            Outcome::Done {} | Outcome::Token { .. } => Ok(String::new()),
+            Outcome::Done {} | Outcome::Noted { .. } | Outcome::Token { .. } => Ok(String::new()),
         }
     }
 

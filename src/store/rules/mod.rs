@@ -6,6 +6,7 @@
 mod conversation;
 mod deletion;
 mod message;
+mod note;
 mod rights;
 mod token;
 mod turns;
@@ -27,7 +28,16 @@ use crate::store::txn::Txn;
 /// Decides one operation. On an error the caller rolls the transaction back.
 pub fn decide(txn: &mut Txn<'_>, operation: Operation) -> Result<Outcome, Error> {
     let rights = Rights::of(txn, operation.by)?;
-    match operation.change {
+    let note = note::of(txn, rights, &operation.change)?;
+    let outcome = make(txn, rights, operation.change)?;
+    Ok(match (outcome, note) {
+        (Outcome::Done {}, Some(note)) => Outcome::Noted { note },
+        (outcome, _) => outcome,
+    })
+}
+
+fn make(txn: &mut Txn<'_>, rights: Rights, change: Change) -> Result<Outcome, Error> {
+    match change {
         Change::CreateUser {
             login,
             name,

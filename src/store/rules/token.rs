@@ -182,6 +182,11 @@ fn ids_of(state: &dyn State, user: UserId) -> Result<Vec<TokenId>, Error> {
         .collect()
 }
 
+/// Whose token this is, expired or not.
+pub fn user_of(state: &dyn State, id: TokenId) -> Result<Option<UserId>, Error> {
+    Ok(row(state, id)?.map(|row| UserId(Id(row.user))))
+}
+
 fn row(state: &dyn State, id: TokenId) -> Result<Option<TokenRow<'static>>, Error> {
     state
         .get(&keys::token(id))?
