@@ -7,6 +7,7 @@ use chatd::model::Clock;
 use chatd::server::{Ending, Server, StartError};
 use chatd::tls::Tls;
 use clap::{Parser, Subcommand};
+use nix::unistd::{Uid, User};
 use std::ffi::OsStr;
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -117,12 +118,17 @@ fn main() -> ExitCode {
         return fail(EXIT_CONFIG, error);
     }
     if arguments.check_config {
-        say(format_args!(
-            "{} is in order",
-            path.as_deref()
-                .unwrap_or(Path::new("the default configuration"))
-                .display()
-        ));
+        let name = path
+            .as_deref()
+            .unwrap_or(Path::new("the default configuration"));
+        let has_keys = config.listen.iter().any(|listen| listen.tls.is_some());
+        // The daemon may run as somebody else, who cannot read them.
+        let read_by = if has_keys {
+            format!("; its keys and certificates were read as {}", own_name())
+        } else {
+            String::new()
+        };
+        say(format_args!("{} is in order{read_by}", name.display()));
         return ExitCode::SUCCESS;
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
@@ -255,6 +261,15 @@ impl Signals {
             _ = self.interrupt.recv() => Heard::Stop,
             _ = self.hang_up.recv() => Heard::Reload,
         }
+    }
+}
+
+/// The user that this process runs as.
+fn own_name() -> String {
+    let uid = Uid::effective();
+    match User::from_uid(uid) {
+        Ok(Some(user)) => format!("{} (user id {uid})", user.name),
+        _ => format!("user id {uid}"),
     }
 }
 

@@ -8,10 +8,15 @@ use serde::Deserialize;
 use std::ffi::CString;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
+use toml::Spanned;
 
 /// The mode of a Unix socket, where none is named.
 const SOCKET_MODE: u32 = 0o660;
+
+/// What lets the members of a file's group connect to a socket, and what lets everybody.
+const GROUP_WRITE: u32 = 0o020;
+const OTHERS_WRITE: u32 = 0o002;
 
 /// A listener.
 #[derive(Clone, Debug)]
@@ -39,6 +44,31 @@ pub enum Address {
     Unix(PathBuf),
 }
 
+impl Address {
+    /// Whether nobody else can listen where this is listened on.
+    #[must_use]
+    pub fn takes(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Unix(one), Self::Unix(other)) => {
+                let plain = |path: &Path| -> PathBuf {
+                    let parts = path.components();
+                    parts.filter(|part| *part != Component::CurDir).collect()
+                };
+                plain(one) == plain(other)
+            }
+            (Self::Tcp(one), Self::Tcp(other)) => {
+                let (ip, other_ip) = (one.ip(), other.ip());
+                let of_all = ip.is_unspecified() || other_ip.is_unspecified();
+                one.port() != 0
+                    && one.port() == other.port()
+                    && ip.is_ipv4() == other_ip.is_ipv4()
+                    && (ip == other_ip || of_all)
+            }
+            _ => false,
+        }
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -60,8 +90,16 @@ pub struct TlsFiles {
     pub client_ca: Option<PathBuf>,
 }
 
-/// The bit of a mode that lets all other users connect.
-const OPEN_TO_OTHERS: u32 = 0o002;
+impl TlsFiles {
+    /// The same files, found from where `folder` is.
+    fn below(&self, folder: &Path) -> Self {
+        Self {
+            cert: folder.join(&self.cert),
+            key: folder.join(&self.key),
+            client_ca: self.client_ca.as_ref().map(|path| folder.join(path)),
+        }
+    }
+}
 
 /// The users that may connect to a Unix socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +109,50 @@ pub struct Allowed {
 }
 
 impl Allowed {
+    /// The group that the file of the socket is to have, so that its members can open it.
+    #[must_use]
+    pub fn group(&self) -> Option<u32> {
+        match self.gids.as_slice() {
+            [group] => Some(*group),
+            _ => None,
+        }
+    }
+
+    /// Refuses a mode that keeps out members of the groups.
+    fn check_mode(&self, mode: u32) -> Result<(), ConfigError> {
+        let opens = if self.gids.len() > 1 {
+            OTHERS_WRITE
+        } else {
+            OTHERS_WRITE | GROUP_WRITE
+        };
+        if self.gids.is_empty() || mode & opens != 0 {
+            return Ok(());
+        }
+        let why = if self.gids.len() > 1 {
+            "the file of a socket has one group, and allow_groups names several"
+        } else {
+            "members of the group in allow_groups cannot open the socket"
+        };
+        Err(ConfigError(format!(
+            "mode = \"{mode:04o}\" does not do, since {why}; write mode = \"0666\": chatd itself refuses whom allow_uids and \
+             allow_groups do not name"
+        )))
+    }
+
+    /// The users named who cannot open a file of this mode, owner and group.
+    pub fn kept_out(&self, mode: u32, owner: u32, group: u32) -> impl Iterator<Item = u32> {
+        let members = Self {
+            uids: vec![0, owner],
+            gids: if mode & GROUP_WRITE == 0 {
+                Vec::new()
+            } else {
+                vec![group]
+            },
+        };
+        let uids = self.uids.iter().copied();
+        uids.filter(move |&uid| mode & OTHERS_WRITE == 0 && !members.allows(uid, u32::MAX))
+    }
+
     /// Whether a process of this user and group may connect. A user counts for every group that it is listed in.
     #[must_use]
     pub fn allows(&self, uid: u32, gid: u32) -> bool {
@@ -95,7 +177,7 @@ impl Allowed {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawListen {
-    address: String,
+    address: Spanned<String>,
     access: Option<String>,
     tls: Option<TlsFiles>,
     #[serde(default)]
@@ -111,7 +193,7 @@ impl RawListen {
     /// A listener of which nothing but its address is said.
     pub fn at(address: &str) -> Self {
         Self {
-            address: address.to_owned(),
+            address: Spanned::new(0..0, address.to_owned()),
             access: None,
             tls: None,
             insecure: false,
@@ -122,8 +204,19 @@ impl RawListen {
         }
     }
 
-    /// The listener, if it is safe.
-    pub fn check(&self) -> Result<Listen, ConfigError> {
+    /// Its address, as written.
+    pub fn address(&self) -> &str {
+        self.address.get_ref()
+    }
+
+    /// Where in the file its address is, if it is there.
+    pub fn offset(&self) -> Option<usize> {
+        let span = self.address.span();
+        (!span.is_empty()).then_some(span.start)
+    }
+
+    /// The listener, if it is safe. Its relative paths begin at `folder`.
+    pub fn check(&self, folder: &Path) -> Result<Listen, ConfigError> {
         let access = match self.access.as_deref() {
             None => None,
             Some("trusted") => Some(Access::Trusted),
@@ -134,21 +227,21 @@ impl RawListen {
                 )));
             }
         };
-        if let Some(path) = self.address.strip_prefix("unix:") {
-            self.check_unix(path, access.unwrap_or(Access::Trusted))
+        if let Some(path) = self.address().strip_prefix("unix:") {
+            self.check_unix(path, folder, access.unwrap_or(Access::Trusted))
         } else {
-            self.check_tcp(access)
+            self.check_tcp(folder, access)
         }
     }
 
-    fn check_unix(&self, path: &str, access: Access) -> Result<Listen, ConfigError> {
+    fn check_unix(&self, path: &str, folder: &Path, access: Access) -> Result<Listen, ConfigError> {
         if path.is_empty() {
             return Err(ConfigError("address = \"unix:\" names no path".to_owned()));
         }
         if self.tls.is_some() {
             return Err(ConfigError(format!(
                 "address = {:?} is a Unix socket, and tls is for TCP",
-                self.address
+                self.address()
             )));
         }
         let mode = match &self.mode {
@@ -173,16 +266,19 @@ impl RawListen {
                     .collect::<Result<_, _>>()?,
             }),
         };
-        let is_open = mode & OPEN_TO_OTHERS != 0 && allowed.is_none();
+        let is_open = mode & OTHERS_WRITE != 0 && allowed.is_none();
         if access == Access::Trusted && is_open && !self.insecure {
             return Err(ConfigError(format!(
                 "address = {:?} with mode = \"{mode:04o}\" lets everybody on this machine do everything; write mode = \"0660\", \
                  allow_uids or allow_groups, or access = \"login\", or, if nobody else is on it, insecure = true",
-                self.address
+                self.address()
             )));
         }
+        if let Some(allowed) = &allowed {
+            allowed.check_mode(mode)?;
+        }
         Ok(Listen {
-            address: Address::Unix(path.into()),
+            address: Address::Unix(folder.join(path)),
             access,
             tls: None,
             mode,
@@ -191,11 +287,11 @@ impl RawListen {
         })
     }
 
-    fn check_tcp(&self, access: Option<Access>) -> Result<Listen, ConfigError> {
-        let address: SocketAddr = self.address.parse().map_err(|_| {
+    fn check_tcp(&self, folder: &Path, access: Option<Access>) -> Result<Listen, ConfigError> {
+        let address: SocketAddr = self.address().parse().map_err(|_| {
             ConfigError(format!(
                 "address = {:?} is neither IP:PORT, such as 127.0.0.1:24283, nor unix:PATH",
-                self.address
+                self.address()
             ))
         })?;
         if self.mode.is_some() || self.allow_uids.is_some() || self.allow_groups.is_some() {
@@ -236,7 +332,7 @@ impl RawListen {
         Ok(Listen {
             address: Address::Tcp(address),
             access,
-            tls: self.tls.clone(),
+            tls: self.tls.as_ref().map(|files| files.below(folder)),
             mode: SOCKET_MODE,
             allowed: None,
             proxies,

@@ -1,5 +1,6 @@
 //! chatd.toml: as written, then validated; the command line wins over it.
 
+mod bounds;
 pub mod level;
 mod listen;
 mod proxies;
@@ -7,7 +8,8 @@ mod proxies;
 pub use listen::{Address, Allowed, Listen, TlsFiles};
 pub use proxies::Proxies;
 
-use crate::limits::{BURST_SECONDS, LINE_CEILING_BYTES, Limits, MESSAGE_CEILING_BYTES};
+use crate::limits::Limits;
+use bounds::{check_limits, check_security, duration_ms};
 use listen::RawListen;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -161,34 +163,15 @@ impl Config {
             Some(path) => ConfigError(format!("{}: {}", path.display(), error.0)),
             None => error,
         };
-        Self::parse(&text, overrides).map_err(named)
+        let folder = path.and_then(Path::parent).unwrap_or(Path::new(""));
+        Self::parse(&text, folder, overrides).map_err(named)
     }
 
-    /// Validates the text of a file.
-    pub fn parse(text: &str, overrides: Overrides) -> Result<Self, ConfigError> {
-        let mut raw: Raw = toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(1, |span| {
-                1 + text
-                    .get(..span.start)
-                    .unwrap_or_default()
-                    .matches('\n')
-                    .count()
-            });
-            let message = error
-                .message()
-                .split_whitespace()
-                .collect::<Vec<_>>()
-                .join(" ");
-            ConfigError(format!("line {line}: {message}"))
-        })?;
-        if !overrides.listen.is_empty() {
-            let listeners = overrides.listen.iter();
-            raw.listen = listeners.map(|address| RawListen::at(address)).collect();
-        }
-        if let Some(data_dir) = overrides.data_dir {
-            raw.data_dir = data_dir;
-        }
-        if raw.listen.is_empty() {
+    /// Validates the text of a file. Relative paths in it begin at `folder`, where the file is; those of the command line
+    /// at the current directory.
+    pub fn parse(text: &str, folder: &Path, overrides: Overrides) -> Result<Self, ConfigError> {
+        let raw = read(text)?;
+        if raw.listen.is_empty() && overrides.listen.is_empty() {
             return Err(ConfigError(
                 "there is no [[listen]]: chatd would hear nobody".to_owned(),
             ));
@@ -196,14 +179,24 @@ impl Config {
         check_limits(&raw.limits)?;
         check_security(&raw.security)?;
         level::check("log.level", &raw.log.level)?;
+        let listen = if overrides.listen.is_empty() {
+            let place = |listen: &RawListen| match listen.offset() {
+                Some(offset) => format!("[[listen]] at line {}", line(text, offset)),
+                None => "the default [[listen]]".to_owned(),
+            };
+            listeners(&raw.listen, folder, place)?
+        } else {
+            let named = overrides.listen.iter();
+            let named: Vec<RawListen> = named.map(|address| RawListen::at(address)).collect();
+            let place = |listen: &RawListen| format!("--listen {}", listen.address());
+            listeners(&named, Path::new(""), place)?
+        };
         Ok(Self {
-            data_dir: raw.data_dir,
+            data_dir: overrides
+                .data_dir
+                .unwrap_or_else(|| folder.join(raw.data_dir)),
             must_exist: raw.must_exist,
-            listen: raw
-                .listen
-                .iter()
-                .map(RawListen::check)
-                .collect::<Result<_, _>>()?,
+            listen,
             limits: raw.limits,
             keep_ms: duration_ms(&raw.events.keep)?,
             security: raw.security,
@@ -212,268 +205,71 @@ impl Config {
     }
 }
 
-fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
-    let bytes = |bytes: usize| bytes as u64;
-    let most = u64::from(u32::MAX);
-    let per_second = [
-        ("requests_per_second", limits.requests_per_second),
-        (
-            "requests_per_second_per_address",
-            limits.requests_per_second_per_address,
-        ),
-        ("bytes_per_second", limits.bytes_per_second),
-        (
-            "bytes_per_second_per_address",
-            limits.bytes_per_second_per_address,
-        ),
-    ];
-    for (name, value) in per_second {
-        within("limits", name, value.into(), 1, most)?;
+/// Validates listeners, each for itself and beside the others.
+fn listeners(
+    written: &[RawListen],
+    folder: &Path,
+    place: impl Fn(&RawListen) -> String,
+) -> Result<Vec<Listen>, ConfigError> {
+    let mut listeners: Vec<Listen> = Vec::new();
+    for raw in written {
+        let wrong = |error: ConfigError| ConfigError(format!("{}: {}", place(raw), error.0));
+        let listen = raw.check(folder).map_err(wrong)?;
+        let same = listeners.iter().zip(written);
+        let mut same = same.filter(|(other, _)| other.address.takes(&listen.address));
+        if let Some((other, first)) = same.next() {
+            return Err(wrong(ConfigError(format!(
+                "{} is listened on already, as {} by {}",
+                listen.address,
+                other.address,
+                place(first)
+            ))));
+        }
+        listeners.push(listen);
     }
-    for (name, value, low, high) in [
-        (
-            "max_line_bytes",
-            bytes(limits.max_line_bytes),
-            1024,
-            bytes(LINE_CEILING_BYTES),
-        ),
-        (
-            "max_message_bytes",
-            bytes(limits.max_message_bytes),
-            1,
-            bytes(MESSAGE_CEILING_BYTES),
-        ),
-        ("max_page", bytes(limits.max_page), 1, 100_000),
-        (
-            "max_page_bytes",
-            bytes(limits.max_page_bytes),
-            1024,
-            1 << 30,
-        ),
-        (
-            "max_pending_bytes",
-            bytes(limits.max_pending_bytes),
-            4096,
-            1 << 30,
-        ),
-        (
-            "max_memory_bytes_pending",
-            bytes(limits.max_memory_bytes_pending),
-            // There is always room for a page in the end.
-            bytes(limits.max_page_bytes) * 4,
-            1 << 40,
-        ),
-        (
-            "max_memory_bytes_pending_per_address",
-            bytes(limits.max_memory_bytes_pending_per_address),
-            bytes(limits.max_page_bytes) * 4,
-            1 << 40,
-        ),
-        ("stalled_seconds", limits.stalled_seconds, 1, 86_400),
-        (
-            "max_connections",
-            bytes(limits.max_connections),
-            1,
-            1_000_000,
-        ),
-        (
-            "max_connections_per_address",
-            bytes(limits.max_connections_per_address),
-            1,
-            1_000_000,
-        ),
-        (
-            "max_connections_not_logged_in",
-            bytes(limits.max_connections_not_logged_in),
-            1,
-            1_000_000,
-        ),
-        (
-            "max_subscriptions",
-            bytes(limits.max_subscriptions),
-            1,
-            100_000,
-        ),
-        (
-            "max_subscription_bytes",
-            bytes(limits.max_subscription_bytes),
-            1024,
-            1 << 30,
-        ),
-        ("search_seconds", limits.search_seconds, 1, 3600),
-    ] {
-        within("limits", name, value, low, high)?;
-    }
-    check_burst(limits)
+    Ok(listeners)
 }
 
-/// What the rates allow at once must hold the largest request.
-fn check_burst(limits: &Limits) -> Result<(), ConfigError> {
-    let bytes = |bytes: usize| bytes as u64;
-    let burst = u64::from(
-        limits
-            .bytes_per_second
-            .min(limits.bytes_per_second_per_address),
-    ) * u64::from(BURST_SECONDS);
-    if burst < bytes(limits.max_line_bytes) {
+/// The line of a text that this byte is in.
+fn line(text: &str, offset: usize) -> usize {
+    1 + text.get(..offset).unwrap_or_default().matches('\n').count()
+}
+
+/// Reads a text.
+fn read(text: &str) -> Result<Raw, ConfigError> {
+    check_brackets(text)?;
+    toml::from_str(text).map_err(|error| {
+        let at = line(text, error.span().map_or(0, |span| span.start));
+        let message: Vec<&str> = error.message().split_whitespace().collect();
+        ConfigError(format!("line {at}: {}", message.join(" ")))
+    })
+}
+
+/// Refuses a table where there may be several, and several where there is one: what the reader says of it, or makes of
+/// it, helps nobody.
+fn check_brackets(text: &str) -> Result<(), ConfigError> {
+    let Ok(table) = text.parse::<toml::Table>() else {
+        // The reader says what is wrong.
+        return Ok(());
+    };
+    for (name, value) in &table {
+        let (written, meant, why) = match (name.as_str(), value) {
+            ("listen", toml::Value::Table(_)) => {
+                ("[listen]", "[[listen]]".to_owned(), "there may be several")
+            }
+            ("limits" | "events" | "security" | "log", toml::Value::Array(_)) => {
+                (&*format!("[[{name}]]"), format!("[{name}]"), "there is one")
+            }
+            _ => continue,
+        };
+        let is_there = |line: &str| line.replace([' ', '\t'], "").starts_with(written);
+        let at = text.lines().position(is_there).map_or(1, |index| index + 1);
         return Err(ConfigError(format!(
-            "limits.bytes_per_second and bytes_per_second_per_address must be at least {}, for a line of limits.max_line_bytes",
-            bytes(limits.max_line_bytes).div_ceil(u64::from(BURST_SECONDS))
+            "line {at}: {written} is to be {meant}: {why}"
         )));
     }
     Ok(())
 }
 
-fn check_security(security: &Security) -> Result<(), ConfigError> {
-    for (name, value, low, high) in [
-        ("bcrypt_cost", u64::from(security.bcrypt_cost), 4, 31),
-        ("login_seconds", security.login_seconds, 1, 3600),
-        (
-            "failed_logins_per_minute",
-            security.failed_logins_per_minute.into(),
-            1,
-            1_000_000,
-        ),
-    ] {
-        within("security", name, value, low, high)?;
-    }
-    Ok(())
-}
-
-fn within(table: &str, name: &str, value: u64, low: u64, high: u64) -> Result<(), ConfigError> {
-    if (low..=high).contains(&value) {
-        Ok(())
-    } else {
-        Err(ConfigError(format!(
-            "{table}.{name} is {value}, and must be {low} to {high}"
-        )))
-    }
-}
-
-/// A duration such as `7d`, `12h`, `30m`, `45s`, in milliseconds.
-fn duration_ms(text: &str) -> Result<u64, ConfigError> {
-    let wrong = || {
-        ConfigError(format!(
-            "events.keep = {text:?} is no duration, such as 7d, 12h, 30m or 45s"
-        ))
-    };
-    let split = text
-        .len()
-        .checked_sub(1)
-        .filter(|&split| text.is_char_boundary(split))
-        .ok_or_else(wrong)?;
-    let (number, unit) = text.split_at(split);
-    let seconds = match unit {
-        "d" => 86_400,
-        "h" => 3600,
-        "m" => 60,
-        "s" => 1,
-        _ => return Err(wrong()),
-    };
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    number
-        .checked_mul(seconds * 1000)
-        .filter(|&ms| ms > 0)
-        .ok_or_else(wrong)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::registry::Access;
-
-    fn refusal(text: &str) -> String {
-        Config::parse(text, Overrides::default()).unwrap_err().0
-    }
-
-    #[test]
-    fn the_shipped_file_has_every_key_at_its_default() {
-        let shipped = include_str!("../../chatd.toml");
-        let config = Config::parse(shipped, Overrides::default()).unwrap();
-        let plain = Config::parse("", Overrides::default()).unwrap();
-        assert_eq!(format!("{config:?}"), format!("{plain:?}"));
-        let limits = serde_json::to_value(Limits::default()).unwrap();
-        for key in limits
-            .as_object()
-            .unwrap()
-            .keys()
-            .map(String::as_str)
-            .chain([
-                "data_dir",
-                "keep",
-                "registration",
-                "bcrypt_cost",
-                "login_seconds",
-                "failed_logins_per_minute",
-                "level",
-                "format",
-            ])
-        {
-            assert!(
-                shipped.lines().any(|line| line
-                    .trim_start_matches("# ")
-                    .starts_with(&format!("{key} = "))),
-                "{key}"
-            );
-        }
-    }
-
-    #[test]
-    fn refusals_say_where_and_what_to_do() {
-        assert_eq!(
-            refusal("\n[limits]\nmax_lines = 3\n").split(':').next(),
-            Some("line 3")
-        );
-        for access in ["trusted", "login"] {
-            let text = refusal(&format!(
-                "[[listen]]\naddress = \"0.0.0.0:1\"\naccess = \"{access}\""
-            ));
-            assert!(text.contains("insecure = true"), "{text}");
-        }
-        let here = "[[listen]]\naddress = \"127.0.0.1:1\"\n";
-        assert!(refusal(&format!("{here}mode = \"0600\"")).contains("Unix socket"));
-        assert!(refusal(&format!("{here}access = \"none\"")).contains("trusted"));
-        let socket = "[[listen]]\naddress = \"unix:/run/x\"\n";
-        assert!(refusal(&format!("{socket}mode = \"999\"")).contains("0660"));
-        assert!(refusal(&format!("{socket}tls = {{ cert = \"c\", key = \"k\" }}")).contains("TCP"));
-        assert!(
-            refusal(&format!("{socket}allow_groups = [\"no such group\"]"))
-                .contains("no such group")
-        );
-        assert!(refusal("[limits]\nbytes_per_second = 100").contains("13108"));
-        assert!(refusal("[security]\nbcrypt_cost = 99").contains("4 to 31"));
-        assert!(refusal("[[listen]]\naddress = \"here\"").contains("127.0.0.1:24283"));
-        assert!(refusal("listen = []").contains("[[listen]]"));
-        assert!(refusal("[events]\nkeep = \"7 days\"").contains("7d"));
-        assert!(refusal("[events]\nkeep = \"\"").contains("7d"));
-        assert!(refusal("[limits]\nmax_message_bytes = 1000000").contains("max_message_bytes"));
-    }
-
-    #[test]
-    fn access_is_trusted_on_this_machine_and_login_elsewhere() {
-        let listen = |text: &str| {
-            let config = Config::parse(text, Overrides::default()).unwrap();
-            config.listen.into_iter().next().unwrap()
-        };
-        let access = |address: &str| {
-            listen(&format!(
-                "[[listen]]\naddress = \"{address}\"\ninsecure = true"
-            ))
-            .access
-        };
-        assert_eq!(access("127.0.0.1:0"), Access::Trusted);
-        assert_eq!(access("[::1]:0"), Access::Trusted);
-        assert_eq!(access("unix:/run/x"), Access::Trusted);
-        assert_eq!(access("0.0.0.0:0"), Access::Login);
-        let tls = listen(
-            "[[listen]]\naddress = \"0.0.0.0:0\"\ntls = { cert = \"c\", key = \"k\", client_ca = \"a\" }",
-        );
-        assert_eq!(tls.tls.unwrap().client_ca, Some("a".into()));
-        let socket = listen(
-            "[[listen]]\naddress = \"unix:/run/x\"\nmode = \"0600\"\nallow_uids = [7]\nallow_groups = [\"root\"]",
-        );
-        assert_eq!(socket.mode, 0o600);
-        let allowed = socket.allowed.unwrap();
-        assert!(allowed.allows(7, 99) && allowed.allows(8, 0) && !allowed.allows(8, 99));
-    }
-}
+mod tests;

@@ -110,6 +110,10 @@ impl Listener {
             }
             Address::Unix(path) => {
                 let (listener, file) = SocketFile::bind(path, listen.mode).map_err(refused)?;
+                if let Some(allowed) = &listen.allowed {
+                    file.open_to(allowed, listen.mode)
+                        .map_err(|why| BindError::Config(format!("{}: {why}", listen.address)))?;
+                }
                 let socket = Socket::Unix {
                     listener,
                     _file: file,

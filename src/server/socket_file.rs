@@ -1,7 +1,9 @@
 //! The file of a Unix socket.
 
+use crate::config::Allowed;
+use rustix::fs::Gid;
 use std::io;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use tokio::net::UnixListener;
 
@@ -24,6 +26,27 @@ impl SocketFile {
         let listener = UnixListener::bind(path);
         rustix::process::umask(before);
         Ok((listener?, Self(path.to_path_buf())))
+    }
+
+    /// Lets those who are allowed open it, as far as its mode goes; an error says what to set instead.
+    pub fn open_to(&self, allowed: &Allowed, mode: u32) -> Result<(), String> {
+        if let Some(group) = allowed.group() {
+            rustix::fs::chown(&self.0, None, Some(Gid::from_raw(group))).map_err(|error| {
+                format!(
+                    "the socket cannot be given to group {group}, which allow_groups names: {error}; let chatd be in that group \
+                     (SupplementaryGroups= in its unit), or write mode = \"0666\": chatd itself refuses whom you do not name"
+                )
+            })?;
+        }
+        let about = std::fs::metadata(&self.0).map_err(|error| error.to_string())?;
+        for uid in allowed.kept_out(mode, about.uid(), about.gid()) {
+            tracing::warn!(
+                socket = %self.0.display(),
+                uid,
+                "allow_uids names a user that the mode of the socket keeps out; with mode = \"0666\" chatd itself refuses whom you do not name"
+            );
+        }
+        Ok(())
     }
 }
 

@@ -218,7 +218,7 @@ fn a_socket_that_a_crash_left_behind_is_taken_and_no_other_file() {
 }
 
 /// What a user of this number and group gets for a ping on a Unix socket.
-fn ping_as(user: u32, group: u32, address: &str) -> String {
+pub fn ping_as(user: u32, group: u32, address: &str) -> String {
     use std::io::Write;
     let mut child = Command::new("timeout")
         .arg(PATIENCE.as_secs().to_string())

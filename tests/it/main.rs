@@ -30,6 +30,7 @@ mod logging;
 mod memory;
 mod model;
 mod opening;
+mod operation;
 mod power;
 mod proxies;
 mod random;

@@ -1,6 +1,6 @@
 //! chatd inside the test's own process, so that a test can move its clock: days pass at once.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -51,7 +51,7 @@ impl Clocked {
             data_dir: Some(scratch.path().join("data")),
             ..Overrides::default()
         };
-        let config = Config::parse(&text, overrides).expect("a valid configuration");
+        let config = Config::parse(&text, Path::new(""), overrides).expect("a valid configuration");
         let (stop, stopped) = oneshot::channel::<()>();
         let (started, ready) = mpsc::channel();
         let time = clock.clone();
