@@ -153,6 +153,29 @@ fn certificates_that_cannot_be_used_are_refused() {
 }
 
 #[test]
+fn a_private_key_that_others_can_read_is_refused() {
+    let Some(authority) = Authority::new() else {
+        return;
+    };
+    let server = authority.issue("server");
+    let config = listen("127.0.0.1:0", &server.toml());
+    let key = server.key.to_str().unwrap();
+    let set = |mode| fs::set_permissions(&server.key, fs::Permissions::from_mode(mode)).unwrap();
+    for mode in [0o644, 0o604, 0o660, 0o601, 0o777] {
+        set(mode);
+        let shown = format!("mode {mode:04o}");
+        is_refused(&config, &[], &["tls key", key, &shown, "0600"]);
+    }
+    for mode in [0o600, 0o400] {
+        set(mode);
+        is_accepted(&config);
+    }
+    // A certificate is no secret.
+    fs::set_permissions(&server.cert, fs::Permissions::from_mode(0o644)).unwrap();
+    is_accepted(&config);
+}
+
+#[test]
 fn an_address_that_is_taken_is_refused() {
     let daemon = Daemon::start();
     let (code, error) = run_to_end("", &["--listen", daemon.address()]);
