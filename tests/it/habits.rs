@@ -315,3 +315,32 @@ fn a_subscription_that_would_never_fire_is_refused_and_told_what_to_subscribe_to
     let any = json!({"subclass": "conversation", "type": "typing", "obj_id": "anything"});
     client.ok("event", "subscribe", any);
 }
+
+#[test]
+fn a_login_in_the_place_of_an_id_is_told_how_to_find_the_id() {
+    let daemon = Daemon::start();
+    let mut client = daemon.client();
+    client.create_user("ann@example.org");
+    let conversation = client.create_conversation("lunch", &[]);
+    for (subclass, cmd, data) in [
+        ("user", "get", json!({"user_id": "ann@example.org"})),
+        (
+            "conversation",
+            "add_members",
+            json!({"conversation_id": conversation, "user_ids": ["ann@example.org"]}),
+        ),
+    ] {
+        let error = client.error(subclass, cmd, data);
+        assert_eq!(error["code"], "user_not_found", "{error}");
+        let text = error["error"].as_str().unwrap();
+        assert!(
+            text.contains("login") && text.contains("user search"),
+            "{error}"
+        );
+    }
+    let error = client.error("user", "get", json!({"user_id": "zzzzzzzzzz"}));
+    assert!(
+        !error["error"].as_str().unwrap().contains("login"),
+        "{error}"
+    );
+}

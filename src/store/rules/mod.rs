@@ -154,7 +154,13 @@ fn existing_users(txn: &Txn<'_>, given: &[Given<UserId>]) -> Result<Vec<UserId>,
 /// The refusal of a user that does not exist.
 #[must_use]
 pub fn no_user(given: &Given<UserId>) -> Error {
-    Error::new(Code::UserNotFound, format!("there is no user {given}")).field("user_id")
+    let mut text = format!("there is no user {given}");
+    if matches!(given, Given::Other(other) if other.contains('@')) {
+        text.push_str(
+            "; that looks like a login: user search with filter login finds the user_id of it",
+        );
+    }
+    Error::new(Code::UserNotFound, text).field("user_id")
 }
 
 /// The refusal of a conversation that does not exist or may not be seen.
