@@ -7,6 +7,7 @@ use chatd::server::share;
 use chatd::session::{Shared, serve};
 use chatd::store::open_memory;
 use serde_json::Value;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
@@ -36,7 +37,8 @@ thread_local! {
 
 /// Runs `test` in a world of its own.
 pub fn world<T>(test: impl AsyncFnOnce(&World) -> T) -> T {
-    let config = Config::parse(CONFIG, Overrides::default()).expect("the configuration");
+    let config =
+        Config::parse(CONFIG, Path::new("."), Overrides::default()).expect("the configuration");
     let clock = Clock::manual(START_MS);
     let shared = share(&config, config.limits.clone(), clock, open_memory).expect("a store");
     RUNTIME.with(|runtime| {
