@@ -92,7 +92,9 @@ impl LineDecoder {
     }
 
     fn over_long(&mut self, line: &[u8]) -> LineError {
-        if looks_like_http(line) {
+        // However much of it has come, the same bytes decide.
+        let begins = line.get(..=self.max_bytes).unwrap_or(line);
+        if looks_like_http(begins) {
             LineError::Http
         } else if self.start == Start::Begun {
             LineError::TooLong
@@ -119,8 +121,11 @@ impl LineDecoder {
         }
         let unsearched = buffer.get(self.searched..).unwrap_or_default();
         if self.start == Start::Blank {
+            // What begins behind so many blanks is over-long, whatever it is.
+            let most = (self.max_bytes + 1).saturating_sub(self.searched);
             let first = unsearched
                 .iter()
+                .take(most)
                 .find(|byte| **byte == b'\n' || !byte.is_ascii_whitespace());
             match first {
                 None | Some(b'\n') => return Beginning::Lines,
@@ -360,6 +365,21 @@ mod tests {
                 let items = all(&mut LineDecoder::new(8), &pieces);
                 let item = items.into_iter().find(Result::is_err);
                 assert_eq!(item, Some(Err(error.clone())), "{stream:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_over_long_line_is_of_http_or_not_however_much_of_it_has_come() {
+        for (begin, error) in [
+            (&b""[..], LineError::Foreign(None)),
+            (b"{a\n", LineError::TooLong),
+        ] {
+            let stream = [begin, b"iiiiiiiiiiiiii /\n"].concat();
+            for cut in begin.len()..stream.len() {
+                let pieces = [&stream[..cut], &stream[cut..]];
+                let items = all(&mut LineDecoder::new(8), &pieces);
+                assert_eq!(items.last(), Some(&Err(error.clone())), "{cut}");
             }
         }
     }
