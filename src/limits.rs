@@ -31,12 +31,6 @@ pub const USER_IDS_MAX: usize = 1000;
 pub const MEMBERS_SHOWN_MAX: u64 = 1000;
 /// Seconds' worth of requests or bytes that may come at once.
 pub const BURST_SECONDS: u32 = 5;
-/// Bytes of an answer that count as a request.
-pub const ANSWER_BYTES_PER_REQUEST: usize = 16 * 1024;
-/// Types of one subscription that count as a request.
-pub const TYPES_PER_REQUEST: usize = 100;
-/// Deliveries of an event that count as a request of its connection and address.
-pub const DELIVERIES_PER_REQUEST: usize = 100;
 /// How many times the failed logins of one account or token from one address an address may have with all of them.
 pub const FAILED_LOGINS_PER_ADDRESS: u32 = 5;
 /// Addresses, accounts and tokens whose failed logins are remembered.

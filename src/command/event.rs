@@ -3,7 +3,7 @@
 use super::fields::{Body, FieldType, Opaque, fields, list, object, one_of, string, wrong};
 use super::{Access, Action, Command, Context, Step, Subscribe};
 use crate::error::{Code, Error};
-use crate::hub::{ANY, Pattern};
+use crate::hub::{ANY, Subscription};
 use crate::limits::{Limits, OPAQUE_MAX_BYTES};
 use crate::model::{ConversationId, CustomType, EventType, Given, Seq, Subclass};
 use crate::spelling::there_are;
@@ -78,22 +78,40 @@ impl FieldType for ClassName {
     }
 }
 
-/// What the fields of a subscription match. There is one class: it is checked where it is read, and matches every event.
-fn pattern(
-    _: Option<ClassName>,
+/// What a subscription matches, as written.
+struct Pattern {
+    /// There is one class: it is checked, and matches every event.
+    #[expect(
+        dead_code,
+        reason = "a class that was named is checked where it is read"
+    )]
+    class: Option<ClassName>,
     subclass: Option<SubclassName>,
-    kind: Option<Names>,
+    r#type: Option<Names>,
     obj_id: Option<Opaque>,
-) -> Pattern {
-    Pattern {
-        subclass: subclass.map_or_else(|| ANY.into(), |SubclassName(name)| name),
-        types: kind.map_or_else(|| vec![ANY.into()], |Names(names)| names),
-        obj_id: obj_id.map_or_else(|| ANY.into(), |Opaque(text)| text.into()),
+}
+
+impl Pattern {
+    fn subscriptions(self) -> impl Iterator<Item = Subscription> {
+        let subclass = self
+            .subclass
+            .map_or_else(|| ANY.into(), |SubclassName(name)| name);
+        let obj_id: Box<str> = self
+            .obj_id
+            .map_or_else(|| ANY.into(), |Opaque(text)| text.into());
+        let names = self
+            .r#type
+            .map_or_else(|| vec![ANY.into()], |Names(names)| names);
+        names.into_iter().map(move |name| Subscription {
+            subclass: subclass.clone(),
+            r#type: name,
+            obj_id: obj_id.clone(),
+        })
     }
 }
 
 /// A list of subscriptions, each an object.
-pub struct Patterns(Vec<Pattern>);
+pub struct Patterns(Vec<Subscription>);
 
 impl FieldType for Patterns {
     fn describe(_: &Limits) -> String {
@@ -124,7 +142,15 @@ impl FieldType for Patterns {
                 r#type,
                 obj_id,
             } = super::Fields::parse(&object, limits)?;
-            subscriptions.push(pattern(class, subclass, r#type, obj_id));
+            subscriptions.extend(
+                Pattern {
+                    class,
+                    subclass,
+                    r#type,
+                    obj_id,
+                }
+                .subscriptions(),
+            );
         }
         if subscriptions.is_empty() {
             return Err(wrong("must have at least one subscription"));
@@ -175,10 +201,17 @@ impl Command for SubscribeCommand {
                 return Err(Error::invalid("subscriptions", text));
             }
             Some(Patterns(subscriptions)) => subscriptions,
-            None => vec![pattern(self.class, self.subclass, self.r#type, self.obj_id)],
+            None => {
+                let pattern = Pattern {
+                    class: self.class,
+                    subclass: self.subclass,
+                    r#type: self.r#type,
+                    obj_id: self.obj_id,
+                };
+                pattern.subscriptions().collect()
+            }
         };
-        let count: usize = subscriptions.iter().map(Pattern::len).sum();
-        if count > context.limits.max_subscriptions {
+        if subscriptions.len() > context.limits.max_subscriptions {
             return Err(too_many_subscriptions(context.limits));
         }
         Ok(Step::Act(Action::Subscribe(Subscribe {
@@ -224,8 +257,15 @@ impl Command for Unsubscribe {
     const EXAMPLE: &'static str = r#"{"subclass":"conversation","obj_id":"01k9conv00001"}"#;
 
     fn run(self, _: &Context<'_>) -> Result<Step, Error> {
-        let removed = pattern(self.class, self.subclass, self.r#type, self.obj_id);
-        Ok(Step::Act(Action::Unsubscribe(removed)))
+        let pattern = Pattern {
+            class: self.class,
+            subclass: self.subclass,
+            r#type: self.r#type,
+            obj_id: self.obj_id,
+        };
+        Ok(Step::Act(Action::Unsubscribe(
+            pattern.subscriptions().collect(),
+        )))
     }
 }
 

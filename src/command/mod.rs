@@ -24,7 +24,7 @@ pub use session::{Credentials, LogIn};
 
 use crate::counters::Counters;
 use crate::error::{Code, Error, excerpt};
-use crate::hub::Pattern;
+use crate::hub::Subscription;
 use crate::limits::Limits;
 use crate::model::{
     ConversationId, CustomType, Given, Id, Login, Password, PasswordHash, Seq, Subclass,
@@ -120,10 +120,8 @@ impl Step {
         match self {
             Self::Apply(operation) => operation.change.listed(),
             Self::Act(Action::Read(Query::Search(search))) => search.listed(),
-            Self::Act(Action::Subscribe(asked)) => {
-                asked.subscriptions.iter().map(Pattern::requests).sum()
-            }
-            Self::Act(Action::Unsubscribe(removed)) => removed.requests(),
+            Self::Act(Action::Subscribe(asked)) => asked.subscriptions.len(),
+            Self::Act(Action::Unsubscribe(removed)) => removed.len(),
             Self::Answer(_) | Self::Hash { .. } | Self::Act(_) => 0,
         }
     }
@@ -148,7 +146,7 @@ pub enum Action {
     /// Subscribe.
     Subscribe(Subscribe),
     /// Unsubscribe.
-    Unsubscribe(Pattern),
+    Unsubscribe(Vec<Subscription>),
     /// Answer with the subscriptions.
     ListSubscriptions,
     /// Give an event that is not stored to those subscribed now.
@@ -166,7 +164,7 @@ pub enum Action {
 #[derive(Debug)]
 pub struct Subscribe {
     /// The subscriptions to add.
-    pub subscriptions: Vec<Pattern>,
+    pub subscriptions: Vec<Subscription>,
     /// After which event to begin; now, if left out.
     pub since: Option<Seq>,
     /// Which log `since` counts in, as the client believes.

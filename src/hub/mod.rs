@@ -7,7 +7,7 @@ mod routes;
 mod sight;
 mod subscriptions;
 
-pub use subscriptions::{ANY, Pattern, Size, Subscription, Subscriptions};
+pub use subscriptions::{ANY, Subscription, Subscriptions};
 
 use crate::model::{Audience, Event, Events, Id, Seq, Sight, Subclass, UserId};
 use crate::wire::{Outbox, gap_line, position_line};
@@ -28,7 +28,7 @@ const POSITION_EVERY_MS: u64 = 60_000;
 #[derive(Debug)]
 pub struct Wish {
     /// The subscriptions to add.
-    pub added: Vec<Pattern>,
+    pub added: Vec<Subscription>,
     /// Where its stream begins; for its first subscriptions only.
     pub begin: Begin,
     /// Whether it wants to be told its position.
@@ -205,14 +205,14 @@ impl Hub {
         self.lock().routes.load(user, sight);
     }
 
-    /// Adds subscriptions of a connection. Gives the newest event's number, and what the connection has now.
+    /// Adds subscriptions of a connection. Gives the newest event's number.
     pub fn subscribe(
         &self,
         connection: ConnectionId,
         outbox: &Arc<Outbox>,
         wish: Wish,
         now_ms: u64,
-    ) -> (Seq, Size) {
+    ) -> Seq {
         let mut state = self.lock();
         let state = &mut *state;
         let newest = state.newest;
@@ -250,43 +250,41 @@ impl Hub {
             });
         }
         let subscriptions = Arc::make_mut(&mut subscriber.subscriptions);
-        for pattern in wish.added {
-            subscriber.everywhere |= &*pattern.obj_id == ANY;
-            state.routes.add(connection, &pattern.obj_id);
-            subscriptions.insert(pattern);
+        for subscription in wish.added {
+            subscriber.everywhere |= &*subscription.obj_id == ANY;
+            state.routes.add(connection, &subscription.obj_id);
+            subscriptions.insert(subscription);
         }
-        (newest, subscriptions.size())
+        newest
     }
 
-    /// Removes subscriptions of a connection. Its stream goes on with the others. Gives what is left.
-    pub fn unsubscribe(&self, connection: ConnectionId, removed: &Pattern) -> Size {
+    /// Removes subscriptions of a connection. Its stream goes on with the others.
+    pub fn unsubscribe(&self, connection: ConnectionId, removed: &[Subscription]) {
         let mut state = self.lock();
         let state = &mut *state;
         let Some(subscriber) = state.subscribers.get_mut(&connection) else {
-            return Size::default();
+            return;
         };
         let subscriptions = Arc::make_mut(&mut subscriber.subscriptions);
-        if !subscriptions.remove(removed) {
-            subscriber.everywhere &= &*removed.obj_id != ANY;
-            state.routes.remove(connection, &removed.obj_id);
+        for subscription in removed {
+            if !subscriptions.remove(subscription) {
+                subscriber.everywhere &= &*subscription.obj_id != ANY;
+                state.routes.remove(connection, &subscription.obj_id);
+            }
         }
-        subscriptions.size()
     }
 
     /// Forgets a connection's subscriptions, and for whom it sees.
     pub fn leave(&self, connection: ConnectionId) {
         let mut state = self.lock();
-        let left = state.subscribers.remove(&connection);
-        if let Some(subscriber) = &left {
+        let state = &mut *state;
+        if let Some(subscriber) = state.subscribers.remove(&connection) {
             subscriber.outbox.end_stream();
             for object in subscriber.subscriptions.objects() {
                 state.routes.remove(connection, object);
             }
         }
         state.routes.leave(connection);
-        // Thousands of subscriptions take a while to be dropped: nobody is to wait for that.
-        drop(state);
-        drop(left);
     }
 
     /// The user whose rights a connection's subscriptions have; none where it may see everything, or has none.
@@ -296,15 +294,7 @@ impl Hub {
         state.subscribers.get(&connection)?.viewer
     }
 
-    /// How many subscriptions a connection has, and what they take.
-    #[must_use]
-    pub fn size(&self, connection: ConnectionId) -> Size {
-        let state = self.lock();
-        let found = state.subscribers.get(&connection);
-        found.map_or_else(Size::default, |found| found.subscriptions.size())
-    }
-
-    /// The subscriptions of a connection. While they are held, a change to them has to copy them.
+    /// The subscriptions of a connection.
     #[must_use]
     pub fn subscriptions(&self, connection: ConnectionId) -> Arc<Subscriptions> {
         self.lock()

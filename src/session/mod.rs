@@ -119,7 +119,7 @@ where
             InputEnd::Cut => session.shared.hub.leave(id),
             InputEnd::Closing | InputEnd::Ended => {}
         }
-        if session.shared.hub.size(id).count == 0 {
+        if session.shared.hub.subscriptions(id).is_empty() {
             outbox.end_input();
         } else {
             session.ticket.half_closed();

@@ -4,13 +4,15 @@
 //! unread (protocol.md, 1). Where nobody is logged in, there is nobody to be patient with.
 
 use super::{InputEnd, Session};
-use crate::limits::DELIVERIES_PER_REQUEST;
 use crate::model::{Id, Subclass};
 use crate::store::Principal;
 use crate::throttle::ConnectionRate;
 use crate::wire::CloseReason;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Deliveries of an event that count as a request.
+const DELIVERIES_PER_REQUEST: usize = 100;
 
 impl Session {
     /// Lets a request, or what was skipped of one, of so many bytes wait its time.

@@ -5,8 +5,8 @@ use crate::audit::{Act, Record};
 use crate::command::{self, Access, Action, Context, Row, ServerInfo, Step, Subscribe};
 use crate::config::Registration;
 use crate::error::{Code, Error};
-use crate::hub::{Begin, Pattern, Subscription, Wish};
-use crate::limits::{ANSWER_BYTES_PER_REQUEST, TURN_MAX_DELIVERIES};
+use crate::hub::{Begin, Subscription, Wish};
+use crate::limits::TURN_MAX_DELIVERIES;
 use crate::model::{ConversationId, CustomType, Given, Id, Login, UserId};
 use crate::registry;
 use crate::store::{Answer, Operation, Outcome, Principal, Query, not_logged_in};
@@ -156,9 +156,6 @@ impl Session {
                 self.outbox.all_answered().await;
                 let slot = self.outbox.reserve(tid, bytes);
                 let answer = self.act(row, action).await;
-                if let Ok(data) = &answer {
-                    self.charge(data.len() / ANSWER_BYTES_PER_REQUEST);
-                }
                 slot.fill(&answer);
                 self.outbox.keep_no_room();
             }
@@ -180,23 +177,17 @@ impl Session {
             Action::Login(login) => Box::pin(self.log_in(login)).await,
             Action::Logout => Ok(self.log_out()),
             Action::ShowSession => self.show_session().await,
-            Action::ListSessions => {
-                let registry = Arc::clone(&self.shared.registry);
-                aside(move || {
-                    data(&Sessions {
-                        sessions: registry.sessions(),
-                    })
-                })
-                .await
-            }
+            Action::ListSessions => data(&Sessions {
+                sessions: self.shared.registry.sessions(),
+            }),
             Action::StopSession(given) => self.stop_session(&given, row),
             Action::Subscribe(wanted) => Box::pin(self.subscribe(wanted)).await,
             Action::Unsubscribe(removed) => {
-                let left = self.shared.hub.unsubscribe(self.ticket.id(), &removed);
-                self.outbox.hold(left.bytes);
+                self.shared.hub.unsubscribe(self.ticket.id(), &removed);
+                self.hold_subscriptions();
                 Ok(empty())
             }
-            Action::ListSubscriptions => self.list_subscriptions().await,
+            Action::ListSubscriptions => self.list_subscriptions(),
             Action::Send {
                 kind,
                 conversation,
@@ -216,6 +207,12 @@ impl Session {
         }
         let text = "the connection is being closed, and nothing was read; ask again on a new one";
         Err(Error::new(Code::Unavailable, text))
+    }
+
+    /// Counts the memory of its subscriptions.
+    fn hold_subscriptions(&self) {
+        let subscriptions = self.shared.hub.subscriptions(self.ticket.id());
+        self.outbox.hold(subscriptions.bytes());
     }
 
     /// Hands a change to the store, which answers once it is stored.
@@ -375,20 +372,19 @@ impl Session {
             ..
         } = self.shared.as_ref();
         let id = self.ticket.id();
-        let existing = hub.size(id);
-        let sizes = || asked.subscriptions.iter().map(Pattern::size);
-        let count: usize = sizes().map(|size| size.count).sum();
-        let bytes: usize = sizes().map(|size| size.bytes).sum();
-        if existing.count + count > limits.max_subscriptions
-            || existing.bytes + bytes > limits.max_subscription_bytes
-            || !self.outbox.fits_for_good(bytes)
+        let existing = hub.subscriptions(id);
+        let added = asked.subscriptions.iter().map(Subscription::bytes);
+        let added: usize = added.sum();
+        if existing.len() + asked.subscriptions.len() > limits.max_subscriptions
+            || existing.bytes() + added > limits.max_subscription_bytes
+            || !self.outbox.fits_for_good(added)
         {
             counters.refused_subscriptions.add();
             return Err(command::too_many_subscriptions(limits));
         }
         let mut begin = Begin::Now;
         if let Some(since) = asked.since {
-            if existing.count > 0 {
+            if !existing.is_empty() {
                 let text = "since goes with a connection's first subscription only; resume on a new connection";
                 return Err(Error::new(Code::BadRequest, text).field("since"));
             }
@@ -421,24 +417,21 @@ impl Session {
             position: asked.position,
             viewer,
         };
-        let (seq, size) = hub.subscribe(id, &self.outbox, wish, clock.now_ms());
-        self.outbox.hold(size.bytes);
+        let seq = hub.subscribe(id, &self.outbox, wish, clock.now_ms());
+        self.hold_subscriptions();
         let epoch = store.epoch();
         Ok(Bytes::from(format!(r#"{{"seq":{seq},"epoch":"{epoch}"}}"#)))
     }
 
-    async fn list_subscriptions(&self) -> Result<Bytes, Error> {
+    fn list_subscriptions(&self) -> Result<Bytes, Error> {
         #[derive(Serialize)]
-        struct Shown<'a> {
-            subscriptions: Vec<Subscription<'a>>,
+        struct Shown {
+            subscriptions: Vec<Subscription>,
         }
         let subscriptions = self.shared.hub.subscriptions(self.ticket.id());
-        aside(move || {
-            data(&Shown {
-                subscriptions: subscriptions.iter().collect(),
-            })
+        data(&Shown {
+            subscriptions: subscriptions.iter().collect(),
         })
-        .await
     }
 
     /// The user that it acts as, if it does.
@@ -448,17 +441,6 @@ impl Session {
             Principal::Trusted | Principal::Nobody => None,
         }
     }
-}
-
-/// Makes an answer that may be long on a thread where nobody else waits for it.
-async fn aside(
-    make: impl FnOnce() -> Result<Bytes, Error> + Send + 'static,
-) -> Result<Bytes, Error> {
-    let answer = tokio::task::spawn_blocking(make).await;
-    answer.unwrap_or_else(|error| {
-        tracing::error!(%error, "an answer could not be made");
-        Err(Error::internal())
-    })
 }
 
 #[derive(Serialize)]

@@ -322,48 +322,6 @@ fn each_hundred_deliveries_of_an_event_count_as_a_request() {
 }
 
 #[test]
-fn thousands_of_types_of_one_object_come_and_go_with_a_line() {
-    let daemon = limited("", "");
-    daemon.client().create_user("ann");
-    let mut client = user_from(&daemon, 1);
-    let object = "x".repeat(240);
-    let types = |numbers: std::ops::Range<usize>| -> Vec<String> {
-        numbers.map(|number| format!("t{number:04}")).collect()
-    };
-    for begin in [0, 3000, 6000] {
-        let data = json!({"obj_id": object, "type": types(begin..begin + 3000)});
-        client.ok("event", "subscribe", data);
-    }
-    let listed = |client: &mut Client| {
-        let answer = client.ok("event", "get_subscriptions", json!({}));
-        answer["subscriptions"].as_array().map_or(0, Vec::len)
-    };
-    assert_eq!(listed(&mut client), 9000);
-    let none = json!({"obj_id": object, "type": vec!["a"; 16_000]});
-    client.ok("event", "unsubscribe", none);
-    assert_eq!(listed(&mut client), 9000);
-    let most = json!({"obj_id": object, "type": types(1..8000)});
-    client.ok("event", "unsubscribe", most);
-    assert_eq!(listed(&mut client), 1001);
-}
-
-#[test]
-fn a_long_answer_is_charged_by_its_bytes() {
-    let daemon = limited("requests_per_second = 100", "");
-    daemon.client().create_user("ann");
-    let mut client = user_from(&daemon, 1);
-    let types: Vec<String> = (0..5000).map(|number| format!("t{number:04}")).collect();
-    let data = json!({"obj_id": "x".repeat(250), "type": types});
-    client.ok("event", "subscribe", data);
-    let begun = Instant::now();
-    // Each is worth about 90 requests, and less than 450 may come at once.
-    for _ in 0..7 {
-        client.ok("event", "get_subscriptions", json!({}));
-    }
-    took(begun.elapsed(), Duration::from_millis(800));
-}
-
-#[test]
 fn a_connection_that_is_made_to_wait_ends_at_once_when_it_is_to_end() {
     let mut daemon = limited("requests_per_second = 1\nbytes_per_second = 15000", "");
     let mut trusted = daemon.client();
