@@ -82,11 +82,13 @@ pub const CLOSE_GRACE_MS: u64 = 900;
 /// Bytes that are still read, and dropped, of a connection that is being closed.
 pub const LINGER_MAX_BYTES: usize = 256 * 1024;
 /// Failures a second from one address that have lines of their own in the audit log; the rest are summed up.
-pub const AUDITED_FAILURES_PER_SECOND: u32 = 100;
+pub const AUDITED_LINES_PER_SECOND: u32 = 100;
 /// Addresses whose failures of one second are counted apart; those of the others are counted together.
 pub const AUDITED_MAX_ADDRESSES: usize = 10_000;
 /// Ids of one list that an audit line names.
 pub const AUDITED_IDS_MAX: usize = 16;
+/// Conversations whose reading is summed up in one second for one address; more have lines of their own.
+pub const AUDITED_MAX_READINGS: usize = 1024;
 /// Bytes of log lines that wait to be written; more are dropped and counted.
 pub const LOG_QUEUE_MAX_BYTES: usize = 4 * 1024 * 1024;
 /// Milliseconds that whoever reads the log has to take what waits when the daemon ends.

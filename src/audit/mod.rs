@@ -1,27 +1,33 @@
-//! The audit log: one line, an object of JSON, for each login, failure and act of administration.
+//! The audit log: one line, an object of JSON, for each login, failure and act of administration, for what an admin does
+//! and reads in conversations that it is not in, and for each connection that was closed for what its client did.
 //!
 //! It is part of the log, under the target `audit`, and is written whatever `RUST_LOG` and `log.level` say. No secret has a
 //! place in it; what a client wrote is escaped, and with it what would end the line or show it other than it is. Failures
-//! are bounded: whoever makes one after the other does not fill the log with them.
+//! and readings are bounded: whoever makes one after the other does not fill the log with them.
 
 mod act;
-mod failures;
+mod frequent;
 
-use crate::model::{Id, Login, Role, TokenId, UserId, acts_on_text, is_default_ignorable};
+use crate::model::{
+    ConversationId, Id, Login, Role, TokenId, UserId, acts_on_text, is_default_ignorable,
+};
 use crate::registry::{Remote, Session};
 use crate::store::{Note, Outcome};
 pub use act::Act;
-use failures::{Failures, Sum};
+use frequent::{Frequent, Kind, Sum};
 use serde::Serialize;
 use std::fmt::Write;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Instant;
 
-/// What failed in the second that runs.
-static FAILURES: LazyLock<Mutex<Failures>> = LazyLock::new(Mutex::default);
+/// What came in the second that runs.
+static FREQUENT: LazyLock<Mutex<Frequent>> = LazyLock::new(Mutex::default);
 
 /// The result of what was done as it was asked for.
 const OK: &str = "ok";
+
+/// The event of a connection that the server closed.
+const CLOSED: &str = "closed";
 
 /// The target of its lines.
 pub const TARGET: &str = "audit";
@@ -29,9 +35,9 @@ pub const TARGET: &str = "audit";
 /// What happened.
 #[derive(Debug, Serialize)]
 pub struct Record<'a> {
-    /// What was done: `login`, `logout`, or the command, such as `user delete`.
+    /// What was done: `login`, `logout`, `closed`, or the command, such as `user delete`.
     pub event: &'a str,
-    /// `ok`, or the code of the refusal.
+    /// `ok`, or the code of the refusal, or why a connection was closed.
     pub result: &'a str,
     /// In which session.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,7 +56,7 @@ pub struct Record<'a> {
     /// What it was done to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub object: Option<Id>,
-    /// In which conversation, where the object is a message.
+    /// In which conversation, where the object is a message; which one was read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conversation: Option<Id>,
     /// Whose token it was.
@@ -65,12 +71,18 @@ pub struct Record<'a> {
     /// Who was to become a member, or no longer be one: the first of them.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub members: &'a [UserId],
+    /// The limit that was reached, where a connection was closed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<&'static str>,
     /// Whether it was done by an admin in conversations that it was not in.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub outside: bool,
     /// How many of these there were, where they are summed up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
+    /// Whether something was read, and nothing done.
+    #[serde(skip)]
+    pub reading: bool,
 }
 
 impl<'a> Record<'a> {
@@ -92,8 +104,10 @@ impl<'a> Record<'a> {
             role: None,
             role_before: None,
             members: &[],
+            limit: None,
             outside: false,
             count: None,
+            reading: false,
         }
     }
 
@@ -123,18 +137,48 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// Writes the line; that of a failure only if there were few from where it comes.
+    /// What an admin read of a conversation that it is not in, or of all.
+    #[must_use]
+    pub fn of_reading(
+        session: Option<&'a Session>,
+        event: &'a str,
+        conversation: Option<ConversationId>,
+    ) -> Self {
+        Self {
+            conversation: conversation.map(|id| id.0),
+            outside: true,
+            reading: true,
+            ..Self::of(session, event, OK)
+        }
+    }
+
+    /// Why a connection was closed, in a session or before there was one.
+    #[must_use]
+    pub fn of_closing(session: Option<&'a Session>, remote: &'a str, code: &'a str) -> Self {
+        Self {
+            remote,
+            ..Self::of(session, CLOSED, code)
+        }
+    }
+
+    /// Writes the line; that of a failure or of a reading only if there were few from where it comes.
     pub fn write(&self) {
-        if self.result == OK {
+        if self.result == OK && !self.reading {
             return self.put();
         }
+        let reading = (self.by, self.conversation.map(ConversationId));
+        let kind = Kind {
+            event: self.event.to_owned(),
+            result: self.result.to_owned(),
+            limit: self.limit,
+            reading: self.reading.then_some(reading),
+        };
         let now = Instant::now();
         let source = self.remote.parse().ok();
         let source = source.map(|address| Remote::Tcp(address).source());
-        let (sums, own) = with_failures(|failures| {
-            let sums = failures.sums(now);
-            let what = (self.event, self.result);
-            (sums, failures.count(source, what, self.remote, now))
+        let (sums, own) = with_frequent(|frequent| {
+            let sums = frequent.sums(now);
+            (sums, frequent.count(source, kind, self.remote, now))
         });
         put_sums(sums);
         if own {
@@ -152,24 +196,29 @@ impl<'a> Record<'a> {
 
 /// Writes down what was left out in a second that is over; to be called now and then.
 pub fn sum_up() {
-    put_sums(with_failures(|failures| failures.sums(Instant::now())));
+    put_sums(with_frequent(|frequent| frequent.sums(Instant::now())));
 }
 
 /// Writes down what was left out so far; to be called at the end.
 pub fn sum_all_up() {
-    put_sums(with_failures(Failures::all_sums));
+    put_sums(with_frequent(Frequent::all_sums));
 }
 
-fn with_failures<T>(act: impl FnOnce(&mut Failures) -> T) -> T {
-    act(&mut FAILURES.lock().unwrap_or_else(PoisonError::into_inner))
+fn with_frequent<T>(act: impl FnOnce(&mut Frequent) -> T) -> T {
+    act(&mut FREQUENT.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 fn put_sums(sums: Vec<Sum>) {
     for sum in sums {
+        let (by, conversation) = sum.kind.reading.unwrap_or_default();
         let record = Record {
             remote: &sum.remote,
+            by,
+            conversation: conversation.map(|id| id.0),
+            outside: sum.kind.reading.is_some(),
+            limit: sum.kind.limit,
             count: Some(sum.count),
-            ..Record::of(None, &sum.event, &sum.result)
+            ..Record::of(None, &sum.kind.event, &sum.kind.result)
         };
         record.put();
     }
@@ -201,7 +250,14 @@ mod tests {
 
     #[test]
     fn an_audit_line_is_one_line_whatever_login_was_tried() {
-        for c in ('\0'..=char::MAX).filter(|c| acts_on_text(*c) || is_default_ignorable(*c)) {
+        let acting = |c: &char| acts_on_text(*c) || is_default_ignorable(*c);
+        for c in
+            "\n\r\u{1b}\u{7f}\u{85}\u{9b}\u{2028}\u{2029}\u{200e}\u{202e}\u{2066}\u{feff}\u{e0001}"
+                .chars()
+        {
+            assert!(acting(&c), "{c:?}");
+        }
+        for c in ('\0'..=char::MAX).filter(acting) {
             let login = format!("ann{c}\"ben");
             let record = Record {
                 login: Some(&login),

@@ -362,7 +362,7 @@ impl Answer {
     #[must_use]
     pub fn into_data(self) -> Bytes {
         match self {
-            Self::Json(json) => json,
+            Self::Json(json) | Self::OutsideJson(json, _) => json,
             _ => Bytes::from_static(b"{}"),
         }
     }

@@ -7,7 +7,7 @@ mod routes;
 mod sight;
 mod subscriptions;
 
-pub use subscriptions::{ANY, Subscription, Subscriptions};
+pub use subscriptions::{ANY, Subscription, Subscriptions, subscribed_conversations};
 
 use crate::model::{Audience, Event, Events, Id, Seq, Sight, Subclass, UserId};
 use crate::wire::{Outbox, gap_line, position_line};
@@ -203,6 +203,12 @@ impl Hub {
     /// Says what a user may see, read from the store after [`Hub::follow`].
     pub fn show(&self, user: UserId, sight: Sight) {
         self.lock().routes.load(user, sight);
+    }
+
+    /// Whether a user that is followed may see every conversation.
+    #[must_use]
+    pub fn sees_everything(&self, user: UserId) -> bool {
+        self.lock().routes.sees_everything(user)
     }
 
     /// Adds subscriptions of a connection. Gives the newest event's number.

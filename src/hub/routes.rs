@@ -57,6 +57,11 @@ impl Routes {
         self.viewers.insert(connection, user);
     }
 
+    /// Whether a user that is followed may see every conversation.
+    pub fn sees_everything(&self, user: UserId) -> bool {
+        self.sights.sees_everything(user)
+    }
+
     /// Begins to follow what a user may see; true if the rest is still to be loaded.
     pub fn follow(&mut self, user: UserId, connection: ConnectionId) -> bool {
         self.view(user, connection);

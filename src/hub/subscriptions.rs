@@ -17,6 +17,22 @@ pub struct Subscription {
     pub obj_id: Box<str>,
 }
 
+/// The conversations whose events match one of these; none if those of all do.
+#[must_use]
+pub fn subscribed_conversations(subscriptions: &[Subscription]) -> Option<Vec<Id>> {
+    let subclasses = [ANY, Subclass::Conversation.as_str()];
+    let shown = |wanted: &&Subscription| subclasses.contains(&&*wanted.subclass);
+    let mut named = Vec::new();
+    for wanted in subscriptions.iter().filter(shown) {
+        if &*wanted.obj_id == ANY {
+            return None;
+        }
+        // What cannot be an id is that of nothing.
+        named.extend(Id::parse(&wanted.obj_id));
+    }
+    Some(named)
+}
+
 /// What a subscription counts besides its texts: its share of the tables in which it is found.
 const ENTRY_BYTES: usize = 256;
 

@@ -13,7 +13,7 @@ use crate::hub::ConnectionId;
 use crate::limits::Limits;
 use crate::model::{Clock, Id, IdMaker, TokenId, UserId};
 use crate::store::{Ended, Ends};
-use crate::wire::{CloseReason, Outbox, closed_line};
+use crate::wire::{CloseReason, Outbox};
 use places::Places;
 use serde::Serialize;
 use std::collections::{BTreeSet, HashMap};
@@ -52,6 +52,18 @@ pub enum Refused {
     PerAddress,
     /// On `limits.max_connections_not_logged_in` nobody has logged in.
     NotLoggedIn,
+}
+
+impl Refused {
+    /// The name of the limit.
+    #[must_use]
+    pub const fn limit(self) -> &'static str {
+        match self {
+            Self::Total => "max_connections",
+            Self::PerAddress => "max_connections_per_address",
+            Self::NotLoggedIn => "max_connections_not_logged_in",
+        }
+    }
 }
 
 /// Why a session does not begin.
@@ -163,13 +175,13 @@ impl Closer {
         if reason == CloseReason::SessionEnded {
             self.session.set();
         }
-        self.outbox.close_with(closed_line(reason));
+        self.outbox.close(reason);
         self.closing.cancel();
     }
 
     /// Sends a last line that says why, and ends the connection soon, without the answers that are not there yet.
     pub fn close_unanswered(&self, reason: CloseReason) {
-        self.outbox.close_unanswered(closed_line(reason));
+        self.outbox.close_unanswered(reason);
         self.closing.cancel();
     }
 

@@ -4,6 +4,7 @@ use super::descriptors::Spare;
 use super::hang_ups::HangUps;
 use super::proxy::{HeaderError, read_header};
 use super::socket_file::SocketFile;
+use crate::audit::Record;
 use crate::config::{Address, Allowed, Listen, Proxies};
 use crate::limits::{
     CLOSE_GRACE_MS, PARTING_MAX_CONNECTIONS, PROXY_HEADER_SECONDS, RECEIVE_BUFFER_BYTES,
@@ -26,6 +27,8 @@ use tokio_util::task::TaskTracker;
 
 /// How long a peer may be silent to keepalive probes and unacknowledged data (protocol.md, 1).
 const DEAD_PEER: Duration = Duration::from_secs(60);
+/// Why a connection ended whose TLS handshake failed or took too long, for the audit log.
+const HANDSHAKE_FAILED: &str = "handshake_failed";
 /// How long accepting rests when there is no descriptor for a connection, not even to refuse it.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
@@ -135,11 +138,11 @@ impl Listener {
     pub async fn refuse_all(&self, reason: CloseReason) {
         let parting = Arc::new(Semaphore::new(PARTING_MAX_CONNECTIONS));
         loop {
-            let Ok((mut stream, _)) = self.socket.accept().await else {
+            let Ok((mut stream, remote)) = self.socket.accept().await else {
                 tokio::time::sleep(ACCEPT_REST).await;
                 continue;
             };
-            self.refuse(&stream, reason);
+            self.refuse(&stream, &remote, reason);
             if let Ok(place) = Arc::clone(&parting).try_acquire_owned() {
                 tokio::spawn(async move {
                     stream.part().await;
@@ -165,8 +168,9 @@ impl Listener {
                     if let Ok(Ok((stream, remote))) =
                         tokio::time::timeout(ACCEPT_REST, listener.socket.accept()).await
                     {
-                        serving.shared.counters.refused_descriptors.add_from(remote);
-                        listener.refuse(&stream, CloseReason::TooManyConnections);
+                        let counters = &serving.shared.counters;
+                        counters.refused_descriptors.add_from(&remote);
+                        listener.refuse(&stream, &remote, CloseReason::TooManyConnections);
                     }
                     spare.renew();
                 }
@@ -187,7 +191,7 @@ impl Listener {
             && !stream.peer_is(allowed)
         {
             shared.counters.refused_peers.add_from(remote);
-            return self.refuse(&stream, CloseReason::Forbidden);
+            return self.refuse(&stream, remote, CloseReason::Forbidden);
         }
         if !self.proxies.trust(remote) {
             return self.admit(serving, stream, remote, accepted);
@@ -226,7 +230,7 @@ impl Listener {
         let header = tokio::select! {
             header = tokio::time::timeout(time, header) => header,
             () = shared.shutdown.cancelled() => {
-                self.refuse(stream, CloseReason::Shutdown);
+                self.refuse(stream, &proxy, CloseReason::Shutdown);
                 return None;
             }
         };
@@ -241,7 +245,7 @@ impl Listener {
         };
         let counter = &shared.counters.bad_proxy_headers;
         counter.add_from(format_args!("{proxy}: {why}"));
-        self.refuse(stream, CloseReason::NoProxyHeader);
+        self.refuse(stream, &proxy, CloseReason::NoProxyHeader);
         if self.tls.is_none() {
             stream.part().await;
         }
@@ -284,11 +288,25 @@ impl Listener {
             Refused::NotLoggedIn => &counters.refused_max_connections_not_logged_in,
         };
         counter.add_from(remote);
-        self.refuse(stream, CloseReason::TooManyConnections);
+        let reason = CloseReason::TooManyConnections;
+        Record {
+            limit: Some(refused.limit()),
+            ..Record::of_closing(None, &remote.to_string(), reason.as_str())
+        }
+        .write();
+        self.say(stream, reason);
     }
 
-    /// Says why, as far as that goes without waiting, and closes. Over TLS nothing can be said yet.
-    fn refuse(&self, stream: &Stream, reason: CloseReason) {
+    /// Closes a connection, and says and notes why.
+    fn refuse(&self, stream: &Stream, remote: &Remote, reason: CloseReason) {
+        if reason.is_abuse() {
+            Record::of_closing(None, &remote.to_string(), reason.as_str()).write();
+        }
+        self.say(stream, reason);
+    }
+
+    /// Says why a connection is closed, as far as that goes without waiting. Over TLS nothing can be said yet.
+    fn say(&self, stream: &Stream, reason: CloseReason) {
         if self.tls.is_none() {
             let line = closed_line(reason);
             let _ = match stream {
@@ -330,6 +348,7 @@ async fn serve_tls(
         .map_or_else(String::new, |session| session.remote);
     let counter = &shared.counters.failed_handshakes;
     counter.add_from(format_args!("{remote}: {why}"));
+    Record::of_closing(None, &remote, HANDSHAKE_FAILED).write();
 }
 
 impl Socket {

@@ -5,8 +5,9 @@
 //! first waits for the changes before it, so that requests take effect in their order (protocol.md, 1). The writing half
 //! (`writer.rs`) sends what is ready, and fetches stored events for a stream that fell behind. Who is logged in belongs
 //! to the reading half alone (`login.rs`), and so does how fast it reads (`pace.rs`), and what a login waits for
-//! (`waiting.rs`).
+//! (`waiting.rs`). What the audit log tells besides changes is in `auditing.rs`.
 
+mod auditing;
 mod login;
 mod pace;
 mod requests;
@@ -141,6 +142,7 @@ where
         () = expire(login_watch, &shared, &closer) => false,
         () = cut_off(&shared, &closer) => false,
     };
+    session.audit_closing();
     shared.hub.leave(id);
     outbox.abandon();
     let parting = async {

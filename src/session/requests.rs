@@ -5,7 +5,7 @@ use crate::audit::{Act, Record};
 use crate::command::{self, Access, Action, Context, Row, ServerInfo, Step, Subscribe};
 use crate::config::Registration;
 use crate::error::{Code, Error};
-use crate::hub::{Begin, Subscription, Wish};
+use crate::hub::{Begin, Subscription, Wish, subscribed_conversations};
 use crate::limits::TURN_MAX_DELIVERIES;
 use crate::model::{ConversationId, CustomType, Given, Id, Login, UserId};
 use crate::registry;
@@ -168,7 +168,15 @@ impl Session {
                 if matches!(query, Query::Search(_) | Query::Members { .. }) {
                     self.keep_room().await?;
                 }
-                self.query(query).await.map(Answer::into_data)
+                let message = match &query {
+                    Query::Message(message) => message.id(),
+                    _ => None,
+                };
+                let answer = self.query(query).await?;
+                if let Answer::OutsideJson(_, read) = &answer {
+                    self.audit_reading(row, message, read);
+                }
+                Ok(answer.into_data())
             }
             Action::Count(make) => match self.query(Query::Counts).await? {
                 Answer::Counts(counts) => Ok(make(counts)),
@@ -181,7 +189,7 @@ impl Session {
                 sessions: self.shared.registry.sessions(),
             }),
             Action::StopSession(given) => self.stop_session(&given, row),
-            Action::Subscribe(wanted) => Box::pin(self.subscribe(wanted)).await,
+            Action::Subscribe(wanted) => Box::pin(self.subscribe(wanted, row)).await,
             Action::Unsubscribe(removed) => {
                 self.shared.hub.unsubscribe(self.ticket.id(), &removed);
                 self.hold_subscriptions();
@@ -362,7 +370,7 @@ impl Session {
         Ok(conversation)
     }
 
-    async fn subscribe(&self, asked: Subscribe) -> Result<Bytes, Error> {
+    async fn subscribe(&self, asked: Subscribe, row: &Row) -> Result<Bytes, Error> {
         let Shared {
             store,
             hub,
@@ -383,6 +391,7 @@ impl Session {
             return Err(command::too_many_subscriptions(limits));
         }
         let mut begin = Begin::Now;
+        let mut outside = None;
         if let Some(since) = asked.since {
             if !existing.is_empty() {
                 let text = "since goes with a connection's first subscription only; resume on a new connection";
@@ -411,6 +420,14 @@ impl Session {
         {
             hub.show(user, sight);
         }
+        if let Some(user) = viewer
+            && hub.sees_everything(user)
+        {
+            let query = Query::Outside(subscribed_conversations(&asked.subscriptions));
+            if let Answer::Outside(Some(read)) = store.query(self.by, query).await? {
+                outside = Some(read);
+            }
+        }
         let wish = Wish {
             added: asked.subscriptions,
             begin,
@@ -420,6 +437,9 @@ impl Session {
         let seq = hub.subscribe(id, &self.outbox, wish, clock.now_ms());
         self.hold_subscriptions();
         let epoch = store.epoch();
+        if let Some(read) = outside {
+            self.audit_reading(row, None, &read);
+        }
         Ok(Bytes::from(format!(r#"{{"seq":{seq},"epoch":"{epoch}"}}"#)))
     }
 

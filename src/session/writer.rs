@@ -4,7 +4,7 @@ use super::Shared;
 use crate::hub::ConnectionId;
 use crate::limits::WRITE_MAX_BYTES;
 use crate::model::Seq;
-use crate::wire::{Batch, CloseReason, Outbox, closed_line};
+use crate::wire::{Batch, CloseReason, Outbox};
 use bytes::{Buf, Bytes};
 use std::future::poll_fn;
 use std::io;
@@ -27,8 +27,7 @@ pub async fn write(
                 let length = bytes.len();
                 if !send(output, bytes, stalled).await? {
                     shared.counters.stalled.add();
-                    let code = CloseReason::Stalled.as_str();
-                    tracing::info!(connection = id, code, "connection closed");
+                    outbox.close(CloseReason::Stalled);
                     return Err(io::ErrorKind::TimedOut.into());
                 }
                 outbox.wrote(length);
@@ -85,7 +84,7 @@ async fn catch_up(shared: &Shared, id: ConnectionId, outbox: &Outbox, next: Seq)
         Ok(page) => page,
         Err(error) => {
             tracing::info!(connection = id, %error, "stored events cannot be sent; the connection is closed");
-            return outbox.close_with(closed_line(CloseReason::EventsUnreadable));
+            return outbox.close(CloseReason::EventsUnreadable);
         }
     };
     let events = page.events.as_ref();

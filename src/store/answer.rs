@@ -4,7 +4,8 @@ use crate::error::Error;
 use crate::limits::MEMBERS_SHOWN_MAX;
 use crate::model::{ConversationId, Id, MessageId, PasswordHash, Sight, UserId};
 use crate::store::keys;
-use crate::store::operation::{Answer, Counts, LoginHolder, Members, Principal, Query};
+use crate::store::operation::{Answer, Counts, LoginHolder, Members, Outside, Principal, Query};
+use crate::store::outside;
 use crate::store::remains::Remains;
 use crate::store::rows::{self, Head, MessageRow, UserRow};
 use crate::store::rules::{self, Rights};
@@ -42,7 +43,8 @@ pub fn answer(
             let user_ids = shown
                 .then(|| remains.members(state, id, 0, usize::MAX))
                 .transpose()?;
-            json(&row.object(id, user_ids))
+            let read = outside::read(state, rights, Some(&[id.0]))?;
+            json(&row.object(id, user_ids)).map(|answer| answer.of(read))
         }
         Query::Message(given) => {
             let found = given
@@ -59,10 +61,12 @@ pub fn answer(
         } => {
             let (id, row) = rules::visible_conversation(state, rights, conversation)?;
             let remains = Remains::of(state)?;
-            json(&Members {
+            let read = outside::read(state, rights, Some(&[id.0]))?;
+            let members = json(&Members {
                 user_ids: remains.members(state, id, *from, size.unwrap_or(usize::MAX))?,
                 total: remains.member_count(state, id, row.members)?,
-            })
+            });
+            members.map(|answer| answer.of(read))
         }
         Query::Search(search) => {
             let reader = Reader {
@@ -72,7 +76,8 @@ pub fn answer(
                 rights,
                 deadline,
             };
-            json(&search::run(&reader, search)?)
+            let read = outside::searched(state, rights, search)?;
+            json(&search::run(&reader, search)?).map(|answer| answer.of(read))
         }
         Query::Reachable(given) => Ok(Answer::Reachable(
             rules::visible_conversation(state, rights, given)?.0,
@@ -100,6 +105,9 @@ pub fn answer(
                 .map(|found| Answer::LoginHolder(found.flatten()))
         }
         Query::TokenOwner(hash) => rules::token_owner(state, hash, held_ms).map(Answer::TokenOwner),
+        Query::Outside(named) => {
+            outside::read(state, rights, named.as_deref()).map(Answer::Outside)
+        }
         Query::Sight(user) => sight(state, *user).map(Answer::Sight),
     }
 }
@@ -117,7 +125,19 @@ fn message(state: &dyn State, rights: Rights, id: MessageId) -> Result<Option<An
     let Some(row) = state.get(&keys::message(conversation, id))? else {
         return Ok(None);
     };
-    json(&rows::decode::<MessageRow<'_>>(&row)?.object(conversation, id)).map(Some)
+    let read = outside::read(state, rights, Some(&[conversation.0]))?;
+    let found = json(&rows::decode::<MessageRow<'_>>(&row)?.object(conversation, id))?;
+    Ok(Some(found.of(read)))
+}
+
+impl Answer {
+    /// The same answer, which an admin has read outside of its own conversations.
+    fn of(self, read: Option<Outside>) -> Self {
+        match (self, read) {
+            (Self::Json(json), Some(read)) => Self::OutsideJson(json, read),
+            (answer, _) => answer,
+        }
+    }
 }
 
 /// Whom a folded login names, and what its password is compared with.

@@ -18,6 +18,7 @@ mod memory;
 mod modes;
 mod moment;
 mod operation;
+mod outside;
 mod present;
 mod recent;
 mod remains;
@@ -40,8 +41,8 @@ pub use failure::Failure;
 pub use journal::fuzzing;
 pub use memory::open as open_memory;
 pub use operation::{
-    Answer, Change, Counts, Ended, Ends, LoginHolder, Note, Operation, Outcome, Patch, Principal,
-    Query, TokenOwner,
+    Answer, Change, Counts, Ended, Ends, LoginHolder, Note, Operation, Outcome, Outside, Patch,
+    Principal, Query, TokenOwner,
 };
 pub use rules::{no_user, not_logged_in};
 

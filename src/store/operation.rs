@@ -320,6 +320,8 @@ pub enum Query {
     TokenOwner(TokenHash),
     /// What a user may see of conversations.
     Sight(UserId),
+    /// What is read of these conversations, or of all, that are not the asker's own.
+    Outside(Option<Vec<Id>>),
 }
 
 /// The answer to a [`Query`], already JSON where it is an object or a page.
@@ -327,6 +329,10 @@ pub enum Query {
 pub enum Answer {
     /// The `data` of the answer, as JSON.
     Json(Bytes),
+    /// The same, of conversations that are not the asker's own: an admin asked.
+    OutsideJson(Bytes, Outside),
+    /// What of conversations that are not the asker's own events will be of.
+    Outside(Option<Outside>),
     /// How much there is; nothing is said of it to those who may not know.
     Counts(Option<Counts>),
     /// A conversation that exists and may be seen.
@@ -339,6 +345,15 @@ pub enum Answer {
     TokenOwner(Option<TokenOwner>),
     /// What a user may see.
     Sight(Sight),
+}
+
+/// What an admin reads of conversations that it is not in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outside {
+    /// Of all, or of more than are worth naming.
+    All,
+    /// Of these.
+    Of(Vec<ConversationId>),
 }
 
 /// A user that can log in with a password.

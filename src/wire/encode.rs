@@ -220,6 +220,26 @@ impl CloseReason {
         }
     }
 
+    /// Whether it lies in what the client did, or in how many there are: whoever runs the server is told of it.
+    #[must_use]
+    pub const fn is_abuse(self) -> bool {
+        match self {
+            Self::LoginTimeout
+            | Self::Stalled
+            | Self::TooManyConnections
+            | Self::RateLimited
+            | Self::Http
+            | Self::Protocol
+            | Self::NoProxyHeader
+            | Self::Forbidden => true,
+            Self::Shutdown
+            | Self::SessionEnded
+            | Self::EventsUnreadable
+            | Self::Opening
+            | Self::Unavailable => false,
+        }
+    }
+
     const fn text(self) -> &'static str {
         match self {
             Self::Shutdown => "chatd is stopping; connect again in a moment",

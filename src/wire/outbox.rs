@@ -7,6 +7,7 @@
 //! What waits is bounded. An event that finds [`Outbox`] full is not kept: the outbox remembers from where on events
 //! are missing, and the connection fetches them from the journal at the client's own speed (protocol.md, 6).
 
+mod ending;
 mod reply_slot;
 
 pub use reply_slot::ReplySlot;
@@ -14,6 +15,7 @@ pub use reply_slot::ReplySlot;
 use crate::limits::MEMORY_LOOK_MS;
 use crate::memory::Usage;
 use crate::model::Seq;
+use crate::wire::CloseReason;
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -55,8 +57,8 @@ struct State {
     stream: Stream,
     /// No more requests will come: what waits is the rest.
     input_ended: bool,
-    /// The connection ends when the queue is empty.
-    closing: bool,
+    /// Why the connection ends when the queue is empty.
+    closed: Option<CloseReason>,
     /// The connection is gone: nothing is kept.
     gone: bool,
 }
@@ -130,7 +132,7 @@ impl Outbox {
                 waiting: 0,
                 stream: Stream::default(),
                 input_ended: false,
-                closing: false,
+                closed: None,
                 gone: false,
             }),
             written: Notify::new(),
@@ -165,7 +167,7 @@ impl Outbox {
             let notified = self.settled.notified();
             {
                 let mut state = self.lock();
-                if state.closing || state.gone {
+                if state.closed.is_some() || state.gone {
                     return false;
                 }
                 if state.usage.fits(answer_bytes) {
@@ -355,7 +357,7 @@ impl Outbox {
             // A burst is over; an idle connection holds no memory for it.
             state.queue = VecDeque::new();
         }
-        if state.closing {
+        if state.closed.is_some() {
             return Some(Batch::Close);
         }
         if let Stream::Behind { next, .. } = state.stream {
@@ -378,7 +380,7 @@ impl Outbox {
         loop {
             let is_greedy = self
                 .settled_when(|state, outbox| {
-                    if state.closing || state.gone {
+                    if state.closed.is_some() || state.gone {
                         return Some(None);
                     }
                     let bytes = state.pending_bytes + state.under_way_bytes;
@@ -411,57 +413,6 @@ impl Outbox {
             notified.await;
         }
     }
-
-    /// Says that no more requests come.
-    pub fn end_input(&self) {
-        self.lock().input_ended = true;
-        self.written.notify_one();
-    }
-
-    /// Closes the connection after what waits now and a last line.
-    pub fn close_with(&self, line: Bytes) {
-        let mut state = self.lock();
-        if !state.closing {
-            state.push(line);
-            state.closing = true;
-        }
-        drop(state);
-        self.written.notify_one();
-        self.settled.notify_one();
-    }
-
-    /// Closes the connection with a last line, and without the answers that are not there yet: they will never be.
-    pub fn close_unanswered(&self, line: Bytes) {
-        let mut state = self.lock();
-        if !state.closing {
-            state.push(line);
-            state.closing = true;
-        }
-        state.waiting = 0;
-        for entry in &mut state.queue {
-            if matches!(entry, Entry::Waiting) {
-                *entry = Entry::Line(Bytes::new());
-            }
-        }
-        drop(state);
-        self.written.notify_one();
-        self.settled.notify_one();
-    }
-
-    /// Drops what waits and keeps nothing from now on: the connection is gone.
-    pub fn abandon(&self) {
-        let mut state = self.lock();
-        state.gone = true;
-        state.first += state.queue.len() as u64;
-        state.queue = VecDeque::new();
-        state.pending_bytes = 0;
-        state.held_bytes = 0;
-        state.kept_free_bytes = 0;
-        state.count();
-        drop(state);
-        self.settled.notify_one();
-        self.written.notify_one();
-    }
 }
 
 /// Waits for a change here, or a while: what others give back is told to nobody, so that it costs nothing.
@@ -472,7 +423,7 @@ async fn look_again(changed: impl Future<Output = ()>) {
 impl State {
     /// Puts a line at the end; true if the one that writes may be asleep.
     fn push(&mut self, line: Bytes) -> bool {
-        if self.gone || self.closing {
+        if self.gone || self.closed.is_some() {
             return false;
         }
         let wake = self.queue.is_empty();

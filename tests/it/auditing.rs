@@ -1,5 +1,7 @@
 //! The audit log tells an operator who did what to whom.
 
+mod closings;
+
 use serde_json::{Value, json};
 
 use crate::harness::{Client, Daemon, LOGINS};
@@ -156,4 +158,109 @@ fn the_audit_log_tells_what_an_admin_does_where_it_is_no_member() {
         trusted.ok("conversation", "remove_members", join);
     });
     assert_eq!(json!(quiet), json!([]));
+}
+
+#[test]
+fn the_audit_log_tells_what_an_admin_reads_where_it_is_no_member() {
+    let cast = Cast::start();
+    let (lunch, message, by) = (&cast.lunch, &cast.message, &cast.admin);
+    let mut admin = cast.admin();
+    let own = json!({"name": "own", "user_ids": [by]});
+    let own = admin.ok("conversation", "create", own)["conversation_id"].clone();
+    let of = |conversation: &Value| json!({"filter": {"conversation_id": conversation}});
+    let told = added(&cast.daemon, || {
+        for conversation in [&own, &json!(lunch)] {
+            let named = json!({"conversation_id": conversation});
+            admin.ok("conversation", "get", named.clone());
+            admin.ok("conversation", "get_members", named);
+            admin.ok("conversation", "search", of(conversation));
+            admin.ok("message", "search", of(conversation));
+        }
+        admin.ok("message", "get", json!({"message_id": message}));
+        admin.ok("message", "search", of(&json!([own, lunch])));
+        admin.ok("message", "search", json!({}));
+        admin.ok(
+            "conversation",
+            "search",
+            json!({"filter": {"user_ids": by}}),
+        );
+        admin.ok("user", "search", json!({}));
+        let nowhere = json!({"conversation_id": "1"});
+        admin.error("conversation", "get", nowhere);
+    });
+    let expected = json!([
+        {"event": "conversation get", "result": "ok", "by": by, "conversation": lunch, "outside": true},
+        {"event": "conversation get_members", "result": "ok", "by": by, "conversation": lunch, "outside": true},
+        {"event": "conversation search", "result": "ok", "by": by, "conversation": lunch, "outside": true},
+        {"event": "message search", "result": "ok", "by": by, "conversation": lunch, "outside": true},
+        {"event": "message get", "result": "ok", "by": by, "object": message, "conversation": lunch, "outside": true},
+        {"event": "message search", "result": "ok", "by": by, "conversation": lunch, "outside": true},
+        {"event": "message search", "result": "ok", "by": by, "outside": true},
+    ]);
+    assert_eq!(json!(told), expected);
+    let (mut ann, mut trusted) = (cast.daemon.user("ann"), cast.daemon.client());
+    let quiet = added(&cast.daemon, || {
+        for client in [&mut ann, &mut trusted] {
+            client.ok("message", "search", json!({}));
+            client.ok("message", "get", json!({"message_id": message}));
+            client.ok("event", "subscribe", json!({}));
+        }
+    });
+    assert_eq!(json!(quiet), json!([]));
+}
+
+#[test]
+fn the_audit_log_tells_of_what_an_admin_subscribes_to_where_it_is_no_member() {
+    let cast = Cast::start();
+    let (lunch, by) = (&cast.lunch, &cast.admin);
+    let mut admin = cast.admin();
+    let own = json!({"name": "own", "user_ids": [by]});
+    let own = admin.ok("conversation", "create", own)["conversation_id"].clone();
+    let told = added(&cast.daemon, || {
+        for subscription in [
+            json!({"subclass": "user"}),
+            json!({"obj_id": own}),
+            json!({"obj_id": "nothing that exists"}),
+            json!({"obj_id": lunch}),
+            json!({"subscriptions": [{"obj_id": own}, {"obj_id": lunch, "type": "created_message"}]}),
+            json!({"subclass": "conversation"}),
+        ] {
+            admin.ok("event", "subscribe", subscription);
+        }
+        admin.error("event", "subscribe", json!({"since": 0}));
+    });
+    let expected = json!([
+        {"event": "event subscribe", "result": "ok", "by": by, "conversation": lunch, "outside": true},
+        {"event": "event subscribe", "result": "ok", "by": by, "conversation": lunch, "outside": true},
+        {"event": "event subscribe", "result": "ok", "by": by, "outside": true},
+    ]);
+    assert_eq!(json!(told), expected);
+}
+
+#[test]
+fn reading_a_conversation_page_by_page_fills_no_log_and_is_told_whole() {
+    const PAGES: u64 = 400;
+    let mut cast = Cast::start();
+    // On a trusted listener, where nothing holds an admin up.
+    let mut admin = cast.daemon.client();
+    admin.ok(
+        "session",
+        "login",
+        json!({"login": "admin", "password": "s3cret"}),
+    );
+    let before = lines(&cast.daemon).len();
+    let search = json!({"filter": {"conversation_id": cast.lunch}, "fields": "_all"});
+    for _ in 0..PAGES {
+        admin.ok("message", "search", search.clone());
+    }
+    // What is summed up is told at the end, if not before.
+    cast.daemon.terminate();
+    let told = lines(&cast.daemon).split_off(before);
+    let read = told
+        .iter()
+        .filter(|line| line["conversation"] == cast.lunch && line["by"] == cast.admin)
+        .map(|line| line.get("count").map_or(1, |count| count.as_u64().unwrap()));
+    let (lines, pages) = read.fold((0, 0), |(lines, pages), count| (lines + 1, pages + count));
+    assert_eq!(pages, PAGES, "{told:?}");
+    println!("{PAGES} pages, {lines} lines");
 }

@@ -105,7 +105,7 @@ fn a_subscriber_that_takes_no_byte_for_long_is_closed() {
     slow.subscribe(json!({}));
     write(&daemon);
     let patience = Instant::now() + PATIENCE;
-    while !daemon.log().contains("code=\"stalled\"") {
+    while !daemon.log().contains(r#""result":"stalled""#) {
         assert!(Instant::now() < patience, "it is not closed");
         client.ok("session", "ping", json!({}));
     }

@@ -13,6 +13,7 @@ mod turns;
 mod user;
 
 pub use deletion::{Deletion, forget_expired, unfinished, was_in_deleted};
+pub use note::{admin, is_outside};
 pub use rights::{Rights, not_logged_in};
 pub use token::{owner as token_owner, tokens_of};
 pub use turns::{Deletions, Turn};

@@ -1,6 +1,7 @@
 use super::*;
 use crate::limits::Limits;
 use crate::memory::Memory;
+use crate::wire::closed_line;
 
 fn usage() -> Usage {
     Arc::new(Memory::new(&Limits::default())).connection(None)
@@ -26,6 +27,10 @@ fn line(text: &'static str) -> Bytes {
 
 fn answer(slot: ReplySlot, data: &'static str) {
     slot.fill(&Ok(line(data)));
+}
+
+fn last(reason: CloseReason) -> String {
+    String::from_utf8(closed_line(reason).to_vec()).unwrap()
 }
 
 fn sent(text: &str) -> String {
@@ -108,13 +113,13 @@ fn a_lost_answer_is_internal_with_its_tid_and_does_not_hold_up_the_next() {
     let outbox = outbox();
     drop(outbox.reserve(Some(line("7")), 0));
     answer(outbox.reserve(None, 0), "two");
-    outbox.close_with(line("bye"));
+    outbox.close(CloseReason::Shutdown);
     outbox.push(line("late"));
     let all = text(&outbox).unwrap();
     let (lost, rest) = all.split_once('\n').unwrap();
     assert!(lost.starts_with(r#"{"result":"error","data":{"code":"internal","#));
     assert!(lost.ends_with(r#","tid":7}"#), "{lost}");
-    assert_eq!(rest, sent("two") + "bye");
+    assert_eq!(rest, sent("two") + &last(CloseReason::Shutdown));
     assert_eq!(text(&outbox).as_deref(), Some("Close"));
 }
 
@@ -123,9 +128,12 @@ async fn a_connection_that_closes_unanswered_waits_for_no_answer_and_takes_none(
     let outbox = outbox();
     answer(outbox.reserve(None, 0), "one");
     let in_doubt = outbox.reserve(None, 0);
-    outbox.close_unanswered(line("bye"));
+    outbox.close_unanswered(CloseReason::Unavailable);
     outbox.all_answered().await;
-    assert_eq!(text(&outbox), Some(sent("one") + "bye"));
+    assert_eq!(
+        text(&outbox),
+        Some(sent("one") + &last(CloseReason::Unavailable))
+    );
     drop(in_doubt);
     assert_eq!(text(&outbox).as_deref(), Some("Close"));
     assert_eq!(outbox.lock().pending_bytes, 0);
@@ -167,7 +175,7 @@ async fn a_page_waits_for_memory_until_others_have_given_some_back() {
     first.keep_no_room();
     assert!(waiting.await.unwrap());
     // One that is to be closed does not wait.
-    first.close_with(line("bye"));
+    first.close(CloseReason::Shutdown);
     assert!(!first.keep_room(8000).await);
     drop((first, second));
     assert_eq!(memory.bytes(), 0);
