@@ -54,6 +54,8 @@ counters! {
     slowed_requests,
     /// Connections closed since requests came faster than the limits allow before anybody had logged in.
     limited_connections,
+    /// Logins refused since the user had `limits.max_sessions_per_user` sessions.
+    refused_max_sessions_per_user,
     /// Subscriptions refused since the connection had `limits.max_subscriptions`, or `limits.max_subscription_bytes`.
     refused_subscriptions,
     /// Lines skipped since they were longer than `limits.max_line_bytes`.

@@ -31,6 +31,11 @@ pub const USER_IDS_MAX: usize = 1000;
 pub const MEMBERS_SHOWN_MAX: u64 = 1000;
 /// Seconds' worth of requests or bytes that may come at once.
 pub const BURST_SECONDS: u32 = 5;
+/// Deliveries of an event that count as a request of its connection and its address; its user's are counted one by one.
+pub const DELIVERIES_PER_REQUEST: usize = 100;
+/// Changes of one user that may be under way, over all its connections of login listeners. What an event costs is known
+/// only when it has been given out, so no more than these can go beyond the user's rates.
+pub const CHANGES_UNDER_WAY_MAX: usize = 8;
 /// How many times the failed logins of one account or token from one address an address may have with all of them.
 pub const FAILED_LOGINS_PER_ADDRESS: u32 = 5;
 /// Addresses, accounts and tokens whose failed logins are remembered.
@@ -192,6 +197,8 @@ pub struct Limits {
     pub max_connections_per_address: usize,
     /// Connections of login listeners on which nobody is logged in.
     pub max_connections_not_logged_in: usize,
+    /// Sessions of one user on login listeners, and on trusted ones for a remote.
+    pub max_sessions_per_user: usize,
     /// Subscriptions of one connection.
     pub max_subscriptions: usize,
     /// Bytes of the subscriptions of one connection, each with what it costs besides its texts.
@@ -200,10 +207,16 @@ pub struct Limits {
     pub requests_per_second: u32,
     /// Requests a second from one address on login listeners.
     pub requests_per_second_per_address: u32,
+    /// Requests a second of one user, over all its connections.
+    pub requests_per_second_per_user: u32,
     /// Bytes of requests a second of one connection of a login listener.
     pub bytes_per_second: u32,
     /// Bytes of requests a second from one address on login listeners.
     pub bytes_per_second_per_address: u32,
+    /// Bytes of requests a second of one user, over all its connections.
+    pub bytes_per_second_per_user: u32,
+    /// Deliveries a second of one user's events, over all its connections.
+    pub deliveries_per_second: u32,
     /// Seconds that one search may take.
     pub search_seconds: u64,
 }
@@ -222,12 +235,16 @@ impl Default for Limits {
             max_connections: 10_000,
             max_connections_per_address: 100,
             max_connections_not_logged_in: 1000,
+            max_sessions_per_user: 100,
             max_subscriptions: 10_000,
             max_subscription_bytes: 4_194_304,
             requests_per_second: 200,
             requests_per_second_per_address: 2000,
+            requests_per_second_per_user: 400,
             bytes_per_second: 1_048_576,
             bytes_per_second_per_address: 8_388_608,
+            bytes_per_second_per_user: 2_097_152,
+            deliveries_per_second: 200_000,
             search_seconds: 2,
         }
     }

@@ -117,7 +117,8 @@ fn config(plan: &Plan) -> String {
         let most = u32::MAX;
         let more_limits = format!(
             "max_connections_per_address = {connections}\nmax_connections_not_logged_in = {connections}\n\
-             requests_per_second = {most}\nrequests_per_second_per_address = {most}"
+             requests_per_second = {most}\nrequests_per_second_per_address = {most}\n\
+             requests_per_second_per_user = {most}\nmax_sessions_per_user = {connections}"
         );
         (more_limits, trusted.replace("trusted", "login"))
     } else {

@@ -6,22 +6,7 @@ use crate::limits::{BURST_SECONDS, LINE_CEILING_BYTES, Limits, MESSAGE_CEILING_B
 /// Whether the limits are within theirs.
 pub fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
     let bytes = |bytes: usize| bytes as u64;
-    let most = u64::from(u32::MAX);
-    let per_second = [
-        ("requests_per_second", limits.requests_per_second),
-        (
-            "requests_per_second_per_address",
-            limits.requests_per_second_per_address,
-        ),
-        ("bytes_per_second", limits.bytes_per_second),
-        (
-            "bytes_per_second_per_address",
-            limits.bytes_per_second_per_address,
-        ),
-    ];
-    for (name, value) in per_second {
-        within("limits", name, value.into(), 1, most)?;
-    }
+    check_rates(limits)?;
     for (name, value, low, high) in [
         (
             "max_line_bytes",
@@ -81,6 +66,12 @@ pub fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
             1_000_000,
         ),
         (
+            "max_sessions_per_user",
+            bytes(limits.max_sessions_per_user),
+            1,
+            1_000_000,
+        ),
+        (
             "max_subscriptions",
             bytes(limits.max_subscriptions),
             1,
@@ -96,6 +87,35 @@ pub fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
     ] {
         within("limits", name, value, low, high)?;
     }
+    Ok(())
+}
+
+fn check_rates(limits: &Limits) -> Result<(), ConfigError> {
+    let most = u64::from(u32::MAX);
+    let per_second = [
+        ("requests_per_second", limits.requests_per_second),
+        (
+            "requests_per_second_per_address",
+            limits.requests_per_second_per_address,
+        ),
+        (
+            "requests_per_second_per_user",
+            limits.requests_per_second_per_user,
+        ),
+        ("bytes_per_second", limits.bytes_per_second),
+        (
+            "bytes_per_second_per_address",
+            limits.bytes_per_second_per_address,
+        ),
+        (
+            "bytes_per_second_per_user",
+            limits.bytes_per_second_per_user,
+        ),
+        ("deliveries_per_second", limits.deliveries_per_second),
+    ];
+    for (name, value) in per_second {
+        within("limits", name, value.into(), 1, most)?;
+    }
     check_burst(limits)
 }
 
@@ -105,11 +125,12 @@ fn check_burst(limits: &Limits) -> Result<(), ConfigError> {
     let burst = u64::from(
         limits
             .bytes_per_second
-            .min(limits.bytes_per_second_per_address),
+            .min(limits.bytes_per_second_per_address)
+            .min(limits.bytes_per_second_per_user),
     ) * u64::from(BURST_SECONDS);
     if burst < bytes(limits.max_line_bytes) {
         return Err(ConfigError(format!(
-            "limits.bytes_per_second and bytes_per_second_per_address must be at least {}, for a line of limits.max_line_bytes",
+            "limits.bytes_per_second, bytes_per_second_per_address and bytes_per_second_per_user must be at least {}, for a line of limits.max_line_bytes",
             bytes(limits.max_line_bytes).div_ceil(u64::from(BURST_SECONDS))
         )));
     }

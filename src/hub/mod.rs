@@ -9,7 +9,7 @@ mod subscriptions;
 
 pub use subscriptions::{ANY, Subscription, Subscriptions, subscribed_conversations};
 
-use crate::model::{Audience, Event, Events, Id, Seq, Sight, Subclass, UserId};
+use crate::model::{Audience, Event, Events, Id, Seq, Sight, UserId};
 use crate::wire::{Outbox, gap_line, position_line};
 use bytes::Bytes;
 use routes::{Matter, Routes};
@@ -58,6 +58,8 @@ struct State {
     newest: Seq,
     subscribers: FxHashMap<ConnectionId, Subscriber>,
     routes: Routes,
+    /// To how many connections the events given out last went, by what they are about.
+    delivered: FxHashMap<Id, usize>,
 }
 
 #[derive(Debug)]
@@ -119,8 +121,11 @@ impl Hub {
             newest,
             subscribers,
             routes,
+            delivered,
         } = &mut *state;
+        delivered.clear();
         for event in events {
+            let mut count = 0;
             routes.promote(event);
             let matter = Matter::of(event);
             for (id, route) in routes.of(&matter) {
@@ -128,6 +133,7 @@ impl Hub {
                     continue;
                 };
                 if routes.lead(&matter, id, subscriber, route) && subscriber.wants(event) {
+                    count += 1;
                     let offered = subscriber.outbox.offer(event.seq, &event.line);
                     if offered.kept {
                         subscriber.told(event.seq, now_ms);
@@ -139,6 +145,7 @@ impl Hub {
             }
             routes.demote(event);
             *newest = event.seq;
+            delivered.insert(event.object, count);
         }
         drop(state);
         // Only now: so each of them writes the events of the whole round at once.
@@ -171,25 +178,11 @@ impl Hub {
         count
     }
 
-    /// To how many connections an event about an object goes, if none of them asked for some types only. Where that
-    /// cannot be as many as `least`, 0.
+    /// To how many connections the newest event about an object was given, if that was among those given out last.
     #[must_use]
-    pub fn deliveries(&self, subclass: Subclass, object: Id, least: usize) -> usize {
+    pub fn delivered(&self, object: Id) -> usize {
         let state = self.lock();
-        let routes = &state.routes;
-        if routes.most(object) < least {
-            return 0;
-        }
-        let matter = Matter {
-            private: subclass == Subclass::Conversation,
-            object,
-            audience: &Audience::default(),
-        };
-        let reached = routes.of(&matter).filter(|&(id, route)| {
-            let to = state.subscribers.get(&id);
-            to.is_some_and(|to| routes.lead(&matter, id, to, route))
-        });
-        reached.count()
+        state.delivered.get(&object).copied().unwrap_or_default()
     }
 
     /// Begins to follow what a user may see, for one of its connections that is going to subscribe. True if
@@ -329,6 +322,7 @@ impl Hub {
             newest,
             subscribers,
             routes,
+            ..
         } = &mut *state;
         // The stream may be another one by now: after a logout, or a login.
         let Some(subscriber) = subscribers

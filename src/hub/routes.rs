@@ -80,12 +80,6 @@ impl Routes {
         }
     }
 
-    /// The most connections that may want an event about an object.
-    pub fn most(&self, object: Id) -> usize {
-        let named = self.by_object.get(&object).map_or(0, FxHashSet::len);
-        named + self.everywhere.len()
-    }
-
     /// The connections that may want an event, and how it comes to them: a connection may come twice, by two routes.
     pub fn of<'a>(
         &'a self,

@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::{EventType, Events};
+use crate::model::{EventType, Events, Subclass};
 use crate::wire::Batch;
 
 fn subscription(subclass: &str, kind: &str, object: &str) -> Subscription {
@@ -107,6 +107,22 @@ async fn an_event_comes_once_however_many_subscriptions_match() {
     assert!(hub.subscriptions(1).is_empty());
     hub.leave(1);
     nothing_is_left(&hub);
+}
+
+#[test]
+fn an_event_is_counted_by_those_it_is_given_to() {
+    let hub = Hub::new(0);
+    for connection in 1..=3 {
+        hub.subscribe(connection, &outbox(), wish(everything(), None), 0);
+    }
+    let object = Id(9).to_string();
+    let others = vec![subscription(ANY, "deleted", &object)];
+    hub.subscribe(4, &outbox(), wish(others, None), 0);
+    hub.publish(&[event(1, 9), event(2, 9), event(3, 8)], 0);
+    let counts = [9, 8, 7].map(|object| hub.delivered(Id(object)));
+    assert_eq!(counts, [3, 3, 0]);
+    hub.publish(&[event(4, 7)], 0);
+    assert_eq!(hub.delivered(Id(9)), 0, "what was before is forgotten");
 }
 
 fn nothing_is_left(hub: &Hub) {

@@ -75,6 +75,8 @@ pub enum NotBegun {
     Ended,
     /// The address for which it would act has as many connections as it may.
     PerAddress,
+    /// The user has `limits.max_sessions_per_user` sessions.
+    PerUser,
 }
 
 /// Everything that is connected.
@@ -428,6 +430,34 @@ impl Connection {
 }
 
 impl State {
+    /// Makes sure that a user has a place for one more session. Where there is none, a login by password takes that of
+    /// the oldest session by token: a token that was stolen must not keep out whoever comes to delete it. What is counted
+    /// by no source is the operator's own.
+    fn make_room(&mut self, account: &Account, id: ConnectionId, most: usize) -> bool {
+        let others = self.by_user.get(&account.user_id).into_iter().flatten();
+        let counted: Vec<ConnectionId> = others
+            .copied()
+            .filter(|other| {
+                let connection = self.connections.get(other).filter(|_| *other != id);
+                connection.is_some_and(|other| other.counted.is_some() && !other.ended)
+            })
+            .collect();
+        if counted.len() < most {
+            return true;
+        }
+        let by_token = counted.iter().find_map(|other| {
+            let connection = self.connections.get(other)?;
+            connection.session.token().map(|_| *other)
+        });
+        match by_token.and_then(|oldest| self.connections.get_mut(&oldest)) {
+            Some(oldest) if account.token.is_none() => {
+                oldest.end();
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Takes the account off a connection, which then counts as not logged in.
     fn log_out(&mut self, id: ConnectionId, access: Access) {
         let before = self

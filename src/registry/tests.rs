@@ -224,3 +224,58 @@ fn proxies_that_say_nothing_take_a_bounded_number_of_places() {
     drop(waiting);
     assert!(many.expect().is_ok());
 }
+
+#[test]
+fn a_user_has_a_bounded_number_of_sessions_from_outside() {
+    let registry = registry(Limits {
+        max_sessions_per_user: 2,
+        ..Limits::default()
+    });
+    let admit = |access| registry.admit(access, &remote("10.0.0.1:1"), 1).unwrap();
+    let [one, two, three] = [(); 3].map(|()| admit(Access::Login));
+    let trusted = admit(Access::Trusted);
+    let log_in = |ticket: &Ticket, user| ticket.begin_session(Some(account(user)), None, 1);
+    log_in(&trusted, 7).unwrap();
+    log_in(&one, 7).unwrap();
+    log_in(&two, 7).unwrap();
+    // Once more on the same connection is not one more.
+    log_in(&two, 7).unwrap();
+    assert_eq!(log_in(&three, 7), Err(NotBegun::PerUser));
+    log_in(&trusted, 7).unwrap();
+    log_in(&three, 8).unwrap();
+    drop(one);
+    log_in(&three, 7).unwrap();
+    assert_eq!(log_in(&admit(Access::Login), 7), Err(NotBegun::PerUser));
+}
+
+#[test]
+fn a_stolen_token_does_not_keep_out_whoever_has_the_password() {
+    let registry = registry(Limits {
+        max_sessions_per_user: 2,
+        ..Limits::default()
+    });
+    let admit = || {
+        let ticket = registry.admit(Access::Login, &remote("10.0.0.1:1"), 1);
+        ticket.unwrap()
+    };
+    let by_password = account(7);
+    let by_token = Account {
+        token: Some(TokenId(Id(9))),
+        ..account(7)
+    };
+    let log_in = |ticket: &Ticket, account: &Account| {
+        let begun = ticket.begin_session(Some(account.clone()), None, 1);
+        begun.map(|_| ())
+    };
+    let is_ended = |ticket: &Ticket| registry.lock().connections[&ticket.id()].ended;
+    let [one, two, three, owner] = [(); 4].map(|()| admit());
+    log_in(&one, &by_token).unwrap();
+    log_in(&two, &by_token).unwrap();
+    assert_eq!(log_in(&three, &by_token), Err(NotBegun::PerUser));
+    log_in(&owner, &by_password).unwrap();
+    assert_eq!([&one, &two, &owner].map(is_ended), [true, false, false]);
+    log_in(&three, &by_password).unwrap();
+    assert_eq!([&two, &owner, &three].map(is_ended), [true, false, false]);
+    // Passwords do not displace each other.
+    assert_eq!(log_in(&admit(), &by_password), Err(NotBegun::PerUser));
+}

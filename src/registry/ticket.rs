@@ -107,6 +107,13 @@ impl Ticket {
         let told = account.as_ref().and_then(|account| account.remote.as_ref());
         let remote = told.unwrap_or(&self.remote);
         let counted = (self.access == Access::Login || told.is_some()).then(|| remote.source());
+        let most = self.registry.limits.max_sessions_per_user;
+        if counted.is_some()
+            && let Some(account) = &account
+            && !state.make_room(account, self.id, most)
+        {
+            return Err(NotBegun::PerUser);
+        }
         if counted != before {
             let moved = state.places.recount(self.id, before, counted);
             moved.map_err(|_| NotBegun::PerAddress)?;

@@ -284,6 +284,14 @@ impl Session {
                 }
                 Err(NotBegun::OthersEnded) => {}
                 Err(NotBegun::Ended) => return Err(not_logged_in()),
+                Err(NotBegun::PerUser) => {
+                    let most = self.shared.limits.max_sessions_per_user;
+                    let text = format!(
+                        "this user has {most} sessions, as many as one may have; log out or close one of them, or have an admin stop one (session list, session stop), then log in again"
+                    );
+                    self.shared.counters.refused_max_sessions_per_user.add();
+                    return Err(Error::new(Code::TooManyConnections, text));
+                }
                 Err(NotBegun::PerAddress) => {
                     let text =
                         "remote has as many connections as one address may; it is to end one first";
@@ -303,6 +311,9 @@ impl Session {
             let source = self.behalf.as_ref().map(Remote::source);
             self.rate = source.map(|source| Arc::new(rates.connection(source)));
         }
+        let user = self.user();
+        let rate = self.rate.as_ref();
+        self.rate = rate.map(|rate| Arc::new(rate.acting_as(user)));
         self.shared.hub.leave(self.ticket.id());
         self.outbox.hold(0);
         let login_by = (by == Principal::Nobody).then(|| Instant::now() + self.shared.login_time);

@@ -4,15 +4,11 @@
 //! unread (protocol.md, 1). Where nobody is logged in, there is nobody to be patient with.
 
 use super::{InputEnd, Session};
-use crate::model::{Id, Subclass};
 use crate::store::Principal;
-use crate::throttle::ConnectionRate;
+use crate::throttle::{ChangeUnderWay, Cost};
 use crate::wire::CloseReason;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Deliveries of an event that count as a request.
-const DELIVERIES_PER_REQUEST: usize = 100;
 
 impl Session {
     /// Lets a request, or what was skipped of one, of so many bytes wait its time.
@@ -29,7 +25,11 @@ impl Session {
             }
             return Ok(());
         }
-        let wait = rate.take(requests, bytes);
+        let wait = rate.take(Cost {
+            requests,
+            bytes,
+            deliveries: 0,
+        });
         if wait.is_zero() {
             return Ok(());
         }
@@ -49,23 +49,32 @@ impl Session {
 
     /// Charges what a request turned out to be worth besides itself. The next one waits for it.
     pub(super) fn charge(&self, requests: usize) {
-        if let Some(rate) = &self.rate {
-            let _paid_by_the_next = rate.take(requests, 0);
-        }
+        self.charge_cost(Cost {
+            requests,
+            ..Cost::default()
+        });
     }
 
     /// Charges an event that was given to so many connections.
     pub(super) fn charge_deliveries(&self, deliveries: usize) {
-        self.charge(deliveries / DELIVERIES_PER_REQUEST);
+        self.charge_cost(Cost {
+            deliveries,
+            ..Cost::default()
+        });
     }
 
-    /// What charges the event of a change, once the change is made, where there is somebody to charge.
-    pub(super) fn event_charge(&self) -> Option<impl FnOnce(Subclass, Id) + Send + 'static> {
-        let rate: Arc<ConnectionRate> = self.rate.clone()?;
-        let hub = Arc::clone(&self.shared.hub);
-        Some(move |subclass, object| {
-            let deliveries = hub.deliveries(subclass, object, DELIVERIES_PER_REQUEST);
-            let _paid_by_the_next = rate.take(deliveries / DELIVERIES_PER_REQUEST, 0);
-        })
+    fn charge_cost(&self, cost: Cost) {
+        if let Some(rate) = &self.rate {
+            let _paid_by_the_next = rate.take(cost);
+        }
+    }
+
+    /// Waits until few enough of the user's changes are under way, and begins one more, where there is somebody to pay
+    /// for it.
+    pub(super) async fn begin_change(&self) -> Option<ChangeUnderWay> {
+        match &self.rate {
+            Some(rate) => Some(Arc::clone(rate).begin_change().await),
+            None => None,
+        }
     }
 }

@@ -232,10 +232,14 @@ impl Session {
             let registry = Arc::clone(&self.shared.registry);
             (ends, registry, self.ticket.id())
         });
-        let event_charge = self.event_charge().zip(operation.change.concerns());
+        let under_way = self.begin_change().await;
+        let hub = Arc::clone(&self.shared.hub);
+        let concerned = operation.change.concerns();
         let done = Box::new(move |outcome: Result<Outcome, Error>| {
-            if let (Ok(_), Some((charge, (subclass, object)))) = (&outcome, event_charge) {
-                charge(subclass, object);
+            if let (Ok(outcome), Some(under_way)) = (&outcome, under_way)
+                && let Some(object) = concerned.or(outcome.id())
+            {
+                under_way.pay(hub.delivered(object));
             }
             if let Some((event, act, session)) = audit {
                 let result = outcome

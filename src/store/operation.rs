@@ -2,7 +2,7 @@
 
 use crate::model::{
     ConversationId, Description, Given, Id, Login, MessageId, MessageText, Name, Nonce,
-    PasswordHash, Role, Search, Sight, Subclass, Surname, Token, TokenHash, TokenId, UserId,
+    PasswordHash, Role, Search, Sight, Surname, Token, TokenHash, TokenId, UserId,
 };
 use crate::store::search::Page;
 use bytes::Bytes;
@@ -187,10 +187,10 @@ impl Outcome {
 impl Change {
     /// The object that its event is about, where that exists already.
     #[must_use]
-    pub fn concerns(&self) -> Option<(Subclass, Id)> {
+    pub fn concerns(&self) -> Option<Id> {
         match self {
             Self::UpdateUser { user, .. } | Self::DeleteUser { user } => {
-                user.id().map(|user| (Subclass::User, user.0))
+                user.id().map(|user| user.0)
             }
             Self::UpdateConversation { conversation, .. }
             | Self::DeleteConversation { conversation }
@@ -198,9 +198,9 @@ impl Change {
             | Self::RemoveMembers { conversation, .. }
             | Self::CreateMessage { conversation, .. }
             | Self::UpdateMessage { conversation, .. }
-            | Self::DeleteMessage { conversation, .. } => conversation
-                .id()
-                .map(|conversation| (Subclass::Conversation, conversation.0)),
+            | Self::DeleteMessage { conversation, .. } => {
+                conversation.id().map(|conversation| conversation.0)
+            }
             Self::CreateUser { .. }
             | Self::CreateConversation { .. }
             | Self::CreateToken { .. }

@@ -1,4 +1,4 @@
-//! How much one connection or one address may ask for on a login listener, and how often it may fail to log in.
+//! How much one connection, one address or one user may ask for on a login listener, and how often it may fail to log in.
 //!
 //! It knows sources and numbers, no requests.
 
@@ -6,4 +6,4 @@ mod failed_logins;
 mod rates;
 
 pub use failed_logins::{Attempt, BadToken, Caller, FailedLogins, Kind};
-pub use rates::{ConnectionRate, Rates};
+pub use rates::{ChangeUnderWay, ConnectionRate, Cost, Rates};

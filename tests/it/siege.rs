@@ -23,7 +23,9 @@ const LIMITS: &str = "\
 max_connections = 19000
 max_connections_per_address = 19000
 max_connections_not_logged_in = 19000
+max_sessions_per_user = 19000
 requests_per_second_per_address = 1000000
+requests_per_second_per_user = 1000000
 ";
 
 /// The first unless the full size is asked for.

@@ -22,6 +22,7 @@ const CONFIG: &str = r#"
 [limits]
 requests_per_second = 1000000
 requests_per_second_per_address = 1000000
+requests_per_second_per_user = 1000000
 [security]
 registration = "open"
 bcrypt_cost = 4

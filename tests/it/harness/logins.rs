@@ -15,8 +15,11 @@ max_connections_per_address = 10000
 max_connections_not_logged_in = 10000
 requests_per_second = 1000000
 requests_per_second_per_address = 1000000
+requests_per_second_per_user = 1000000
 bytes_per_second = 1000000000
 bytes_per_second_per_address = 1000000000
+bytes_per_second_per_user = 1000000000
+max_sessions_per_user = 10000
 [security]
 bcrypt_cost = 4
 login_seconds = 600
