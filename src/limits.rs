@@ -36,6 +36,10 @@ pub const DELIVERIES_PER_REQUEST: usize = 100;
 /// Changes of one user that may be under way, over all its connections of login listeners. What an event costs is known
 /// only when it has been given out, so no more than these can go beyond the user's rates.
 pub const CHANGES_UNDER_WAY_MAX: usize = 8;
+/// Bytes of an answer that count as a request.
+pub const ANSWER_BYTES_PER_REQUEST: usize = 16 * 1024;
+/// Types of one subscription that count as a request.
+pub const TYPES_PER_REQUEST: usize = 100;
 /// How many times the failed logins of one account or token from one address an address may have with all of them.
 pub const FAILED_LOGINS_PER_ADDRESS: u32 = 5;
 /// Addresses, accounts and tokens whose failed logins are remembered.

@@ -3,14 +3,14 @@
 use super::fields::{Body, FieldType, Opaque, fields, list, object, one_of, string, wrong};
 use super::{Access, Action, Command, Context, Step, Subscribe};
 use crate::error::{Code, Error};
-use crate::hub::{ANY, Subscription};
+use crate::hub::{ANY, Object, Pattern, Type};
 use crate::limits::{Limits, OPAQUE_MAX_BYTES};
-use crate::model::{ConversationId, CustomType, EventType, Given, Seq, Subclass};
+use crate::model::{ConversationId, CustomType, Given, Seq, Subclass};
 use crate::spelling::there_are;
 use serde_json::value::RawValue;
 
 /// One name, or a list of names, of which `"*"` stands for every one.
-pub struct Names(Vec<Box<str>>);
+pub struct Names(Vec<Type>);
 
 impl FieldType for Names {
     fn describe(_: &Limits) -> String {
@@ -26,16 +26,16 @@ impl FieldType for Names {
         if raws.is_empty() {
             return Err(wrong("must name at least one"));
         }
-        let mut names: Vec<Box<str>> = Vec::new();
-        for raw in raws {
-            names.push(EventType::canonical(&Opaque::parse(raw, limits)?.0).into());
-        }
-        Ok(Self(names))
+        let types = raws.into_iter().map(|raw| {
+            let Opaque(name) = Opaque::parse(raw, limits)?;
+            Ok(Type::new(&name))
+        });
+        types.collect::<Result<_, _>>().map(Self)
     }
 }
 
-/// A subclass that has events, or `"*"` (protocol.md, 6).
-pub struct SubclassName(Box<str>);
+/// A subclass that has events; every one, where there is none (protocol.md, 6).
+pub struct SubclassName(Option<Subclass>);
 
 /// The subclasses that have events.
 const WITH_EVENTS: [&str; 2] = [Subclass::User.as_str(), Subclass::Conversation.as_str()];
@@ -48,7 +48,7 @@ impl FieldType for SubclassName {
     fn parse(raw: &RawValue, _: &Limits) -> Result<Self, Error> {
         let name = string(raw)?;
         if name == ANY || WITH_EVENTS.contains(&&*name) {
-            return Ok(Self(name.into()));
+            return Ok(Self(Subclass::parse(&name)));
         }
         let subscribe_to = there_are(&name, &WITH_EVENTS);
         Err(wrong(match Subclass::parse(&name) {
@@ -78,40 +78,22 @@ impl FieldType for ClassName {
     }
 }
 
-/// What a subscription matches, as written.
-struct Pattern {
-    /// There is one class: it is checked, and matches every event.
-    #[expect(
-        dead_code,
-        reason = "a class that was named is checked where it is read"
-    )]
-    class: Option<ClassName>,
+/// What the fields of a subscription match. There is one class: it is checked where it is read, and matches every event.
+fn pattern(
+    _: Option<ClassName>,
     subclass: Option<SubclassName>,
-    r#type: Option<Names>,
-    obj_id: Option<Opaque>,
-}
-
-impl Pattern {
-    fn subscriptions(self) -> impl Iterator<Item = Subscription> {
-        let subclass = self
-            .subclass
-            .map_or_else(|| ANY.into(), |SubclassName(name)| name);
-        let obj_id: Box<str> = self
-            .obj_id
-            .map_or_else(|| ANY.into(), |Opaque(text)| text.into());
-        let names = self
-            .r#type
-            .map_or_else(|| vec![ANY.into()], |Names(names)| names);
-        names.into_iter().map(move |name| Subscription {
-            subclass: subclass.clone(),
-            r#type: name,
-            obj_id: obj_id.clone(),
-        })
+    kind: Option<Names>,
+    obj_id: Option<&Opaque>,
+) -> Pattern {
+    Pattern {
+        subclass: subclass.and_then(|SubclassName(subclass)| subclass),
+        types: kind.map_or_else(|| vec![Type::Stored(None)], |Names(types)| types),
+        object: Object::new(obj_id.map_or(ANY, |Opaque(text)| text)),
     }
 }
 
 /// A list of subscriptions, each an object.
-pub struct Patterns(Vec<Subscription>);
+pub struct Patterns(Vec<Pattern>);
 
 impl FieldType for Patterns {
     fn describe(_: &Limits) -> String {
@@ -142,15 +124,7 @@ impl FieldType for Patterns {
                 r#type,
                 obj_id,
             } = super::Fields::parse(&object, limits)?;
-            subscriptions.extend(
-                Pattern {
-                    class,
-                    subclass,
-                    r#type,
-                    obj_id,
-                }
-                .subscriptions(),
-            );
+            subscriptions.push(pattern(class, subclass, r#type, obj_id.as_ref()));
         }
         if subscriptions.is_empty() {
             return Err(wrong("must have at least one subscription"));
@@ -201,17 +175,15 @@ impl Command for SubscribeCommand {
                 return Err(Error::invalid("subscriptions", text));
             }
             Some(Patterns(subscriptions)) => subscriptions,
-            None => {
-                let pattern = Pattern {
-                    class: self.class,
-                    subclass: self.subclass,
-                    r#type: self.r#type,
-                    obj_id: self.obj_id,
-                };
-                pattern.subscriptions().collect()
-            }
+            None => vec![pattern(
+                self.class,
+                self.subclass,
+                self.r#type,
+                self.obj_id.as_ref(),
+            )],
         };
-        if subscriptions.len() > context.limits.max_subscriptions {
+        let count: usize = subscriptions.iter().map(|one| one.types.len()).sum();
+        if count > context.limits.max_subscriptions {
             return Err(too_many_subscriptions(context.limits));
         }
         Ok(Step::Act(Action::Subscribe(Subscribe {
@@ -257,15 +229,8 @@ impl Command for Unsubscribe {
     const EXAMPLE: &'static str = r#"{"subclass":"conversation","obj_id":"01k9conv00001"}"#;
 
     fn run(self, _: &Context<'_>) -> Result<Step, Error> {
-        let pattern = Pattern {
-            class: self.class,
-            subclass: self.subclass,
-            r#type: self.r#type,
-            obj_id: self.obj_id,
-        };
-        Ok(Step::Act(Action::Unsubscribe(
-            pattern.subscriptions().collect(),
-        )))
+        let removed = pattern(self.class, self.subclass, self.r#type, self.obj_id.as_ref());
+        Ok(Step::Act(Action::Unsubscribe(removed)))
     }
 }
 

@@ -24,7 +24,7 @@ pub use session::{Credentials, LogIn};
 
 use crate::counters::Counters;
 use crate::error::{Code, Error, excerpt};
-use crate::hub::Subscription;
+use crate::hub::Pattern;
 use crate::limits::Limits;
 use crate::model::{
     ConversationId, CustomType, Given, Id, Login, Password, PasswordHash, Seq, Subclass,
@@ -114,14 +114,17 @@ pub enum Step {
 }
 
 impl Step {
-    /// How many ids, values or subscriptions the request names in lists: each counts as a request (protocol.md, 1).
+    /// How many requests the lists of a request count as: one for each id or value, and for the object of each
+    /// subscription; types cost less (protocol.md, 1).
     #[must_use]
     pub fn listed(&self) -> usize {
         match self {
             Self::Apply(operation) => operation.change.listed(),
             Self::Act(Action::Read(Query::Search(search))) => search.listed(),
-            Self::Act(Action::Subscribe(asked)) => asked.subscriptions.len(),
-            Self::Act(Action::Unsubscribe(removed)) => removed.len(),
+            Self::Act(Action::Subscribe(asked)) => {
+                asked.subscriptions.iter().map(Pattern::requests).sum()
+            }
+            Self::Act(Action::Unsubscribe(removed)) => removed.requests(),
             Self::Answer(_) | Self::Hash { .. } | Self::Act(_) => 0,
         }
     }
@@ -146,7 +149,7 @@ pub enum Action {
     /// Subscribe.
     Subscribe(Subscribe),
     /// Unsubscribe.
-    Unsubscribe(Vec<Subscription>),
+    Unsubscribe(Pattern),
     /// Answer with the subscriptions.
     ListSubscriptions,
     /// Give an event that is not stored to those subscribed now.
@@ -164,7 +167,7 @@ pub enum Action {
 #[derive(Debug)]
 pub struct Subscribe {
     /// The subscriptions to add.
-    pub subscriptions: Vec<Subscription>,
+    pub subscriptions: Vec<Pattern>,
     /// After which event to begin; now, if left out.
     pub since: Option<Seq>,
     /// Which log `since` counts in, as the client believes.

@@ -3,32 +3,37 @@
 //! The hub is told of events in their order and once each. It knows no store and no commands; what a full connection
 //! misses here, that connection fetches from the stored events itself, and hands over to be sifted in the same way.
 
+mod mask;
+mod pattern;
 mod routes;
 mod sight;
+mod subscriber;
 mod subscriptions;
 
-pub use subscriptions::{ANY, Subscription, Subscriptions, subscribed_conversations};
+pub use pattern::{ANY, Object, Pattern, Size, Subscription, Type, subscribed_conversations};
 
 use crate::model::{Audience, Event, Events, Id, Seq, Sight, UserId};
-use crate::wire::{Outbox, gap_line, position_line};
+use crate::wire::{Outbox, gap_line};
 use bytes::Bytes;
-use routes::{Matter, Routes};
+use mask::Mask;
+use routes::{Matter, Route, Routes};
 use rustc_hash::FxHashMap;
-use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use subscriber::Subscriber;
+use subscriptions::Named;
 
 /// The number of a connection in this process.
 pub type ConnectionId = u64;
 
-/// Milliseconds between two positions of a subscriber that asked for them.
-const POSITION_EVERY_MS: u64 = 60_000;
+/// Subscriptions that are changed or looked at before others have the hub.
+const SLICE_SUBSCRIPTIONS: usize = 256;
 
 /// What a connection subscribes to, and how.
 #[derive(Debug)]
 pub struct Wish {
     /// The subscriptions to add.
-    pub added: Vec<Subscription>,
+    pub added: Vec<Pattern>,
     /// Where its stream begins; for its first subscriptions only.
     pub begin: Begin,
     /// Whether it wants to be told its position.
@@ -60,24 +65,6 @@ struct State {
     routes: Routes,
     /// To how many connections the events given out last went, by what they are about.
     delivered: FxHashMap<Id, usize>,
-}
-
-#[derive(Debug)]
-struct Subscriber {
-    outbox: Arc<Outbox>,
-    subscriptions: Arc<Subscriptions>,
-    position: Option<Position>,
-    /// The user whose rights it has; it may see everything where there is none.
-    viewer: Option<UserId>,
-    /// Whether it is subscribed to every object.
-    everywhere: bool,
-}
-
-#[derive(Debug)]
-struct Position {
-    /// Up to which event the client knows that it has everything.
-    told: Seq,
-    at_ms: u64,
 }
 
 impl Hub {
@@ -128,11 +115,18 @@ impl Hub {
             let mut count = 0;
             routes.promote(event);
             let matter = Matter::of(event);
+            let mask = Mask::of_event(event.subclass, event.kind);
             for (id, route) in routes.of(&matter) {
                 let Some(subscriber) = subscribers.get_mut(&id) else {
                     continue;
                 };
-                if routes.lead(&matter, id, subscriber, route) && subscriber.wants(event) {
+                let wanted = match route {
+                    Route::Object(wanted) => wanted.meets(mask),
+                    Route::Everything | Route::Member => {
+                        subscriber.wants(mask, || routes.mask(event.object, id))
+                    }
+                };
+                if wanted && routes.lead(&matter, id, subscriber, route) {
                     count += 1;
                     let offered = subscriber.outbox.offer(event.seq, &event.line);
                     if offered.kept {
@@ -157,20 +151,32 @@ impl Hub {
     /// Gives an event that is stored nowhere to those who subscribed to it and may see it. Gives how many those are.
     pub fn send(&self, kind: &str, object: Id, line: &Bytes) -> usize {
         let mut count = 0;
+        let named = Named::new(kind, object);
         let state = self.lock();
         let matter = Matter {
             private: true,
             object,
             audience: &Audience::default(),
         };
-        let text = object.text();
-        for (id, route) in state.routes.of(&matter) {
-            if let Some(subscriber) = state.subscribers.get(&id)
-                && state.routes.lead(&matter, id, subscriber, route)
-                && subscriber
-                    .subscriptions
-                    .match_ephemeral(kind, text.as_str())
-            {
+        let State {
+            subscribers,
+            routes,
+            ..
+        } = &*state;
+        for (id, route) in routes.of(&matter) {
+            let Some(subscriber) = subscribers.get(&id) else {
+                continue;
+            };
+            let all = &subscriber.subscriptions;
+            let wanted = match route {
+                Route::Object(mask) => named.are_here(mask, all),
+                Route::Everything | Route::Member => {
+                    let anywhere = subscriber.everywhere.unwrap_or_default();
+                    named.are_anywhere(anywhere, all)
+                        || named.are_here(routes.mask(object, id), all)
+                }
+            };
+            if wanted && routes.lead(&matter, id, subscriber, route) {
                 subscriber.outbox.offer_ephemeral(line);
                 count += 1;
             }
@@ -204,71 +210,76 @@ impl Hub {
         self.lock().routes.sees_everything(user)
     }
 
-    /// Adds subscriptions of a connection. Gives the newest event's number.
+    /// Adds subscriptions of a connection. Gives the newest event's number, and the size of all that it has now.
+    ///
+    /// They are added in slices, between which others have the hub. The stream begins behind the last of its first ones;
+    /// later ones may match events whose numbers are below the one that is given.
     pub fn subscribe(
         &self,
         connection: ConnectionId,
         outbox: &Arc<Outbox>,
         wish: Wish,
         now_ms: u64,
-    ) -> Seq {
-        let mut state = self.lock();
-        let state = &mut *state;
-        let newest = state.newest;
-        if let Some(user) = wish.viewer {
-            // What was not followed is not known, and so not seen.
-            state.routes.view(user, connection);
-        }
-        let subscriber = state.subscribers.entry(connection).or_insert_with(|| {
-            let after = match wish.begin {
-                Begin::Now => newest,
-                // The log may be ahead of what was given out here; never behind.
-                Begin::After(after) => after,
-            };
-            outbox.stream_from(after, newest.max(after));
-            Subscriber {
-                outbox: Arc::clone(outbox),
-                subscriptions: Arc::default(),
-                position: None,
-                viewer: wish.viewer,
-                everywhere: false,
+    ) -> (Seq, Size) {
+        let is_new = {
+            let mut state = self.lock();
+            if let Some(user) = wish.viewer {
+                // What was not followed is not known, and so not seen.
+                state.routes.view(user, connection);
             }
-        });
-        if wish.position && subscriber.position.is_none() {
-            let told = if subscriber.outbox.is_live() {
-                newest
-            } else {
-                0
+            !state.subscribers.contains_key(&connection)
+        };
+        let mut new = is_new.then(|| Subscriber::new(outbox, wish.viewer));
+        let mut added = wish.added.into_iter();
+        loop {
+            let mut state = self.lock();
+            let State {
+                newest,
+                subscribers,
+                routes,
+                ..
+            } = &mut *state;
+            let found = new.as_mut().or_else(|| subscribers.get_mut(&connection));
+            let Some(subscriber) = found else {
+                return (*newest, Size::default());
             };
-            if told == newest {
-                subscriber.outbox.push(position_line(newest, now_ms));
+            let mut left = SLICE_SUBSCRIPTIONS;
+            while left > 0
+                && let Some(pattern) = added.as_mut_slice().first_mut()
+            {
+                let slice = pattern.take(left);
+                left -= slice.types.len();
+                subscriber.add(connection, slice, routes);
+                if pattern.types.is_empty() {
+                    added.next();
+                }
             }
-            subscriber.position = Some(Position {
-                told,
-                at_ms: now_ms,
-            });
+            if added.as_slice().is_empty() {
+                if is_new {
+                    subscriber.begin(wish.begin, *newest);
+                }
+                if wish.position {
+                    subscriber.begin_positions(*newest, now_ms);
+                }
+                let size = subscriber.subscriptions.size();
+                subscribers.extend(new.map(|new| (connection, new)));
+                return (*newest, size);
+            }
         }
-        let subscriptions = Arc::make_mut(&mut subscriber.subscriptions);
-        for subscription in wish.added {
-            subscriber.everywhere |= &*subscription.obj_id == ANY;
-            state.routes.add(connection, &subscription.obj_id);
-            subscriptions.insert(subscription);
-        }
-        newest
     }
 
-    /// Removes subscriptions of a connection. Its stream goes on with the others.
-    pub fn unsubscribe(&self, connection: ConnectionId, removed: &[Subscription]) {
-        let mut state = self.lock();
-        let state = &mut *state;
-        let Some(subscriber) = state.subscribers.get_mut(&connection) else {
-            return;
-        };
-        let subscriptions = Arc::make_mut(&mut subscriber.subscriptions);
-        for subscription in removed {
-            if !subscriptions.remove(subscription) {
-                subscriber.everywhere &= &*subscription.obj_id != ANY;
-                state.routes.remove(connection, &subscription.obj_id);
+    /// Removes subscriptions of a connection. Its stream goes on with the others, whose size is given.
+    pub fn unsubscribe(&self, connection: ConnectionId, mut removed: Pattern) -> Size {
+        loop {
+            let mut state = self.lock();
+            let state = &mut *state;
+            let Some(subscriber) = state.subscribers.get_mut(&connection) else {
+                return Size::default();
+            };
+            let slice = removed.take(SLICE_SUBSCRIPTIONS);
+            subscriber.remove(connection, slice, &mut state.routes);
+            if removed.types.is_empty() {
+                return subscriber.subscriptions.size();
             }
         }
     }
@@ -276,14 +287,39 @@ impl Hub {
     /// Forgets a connection's subscriptions, and for whom it sees.
     pub fn leave(&self, connection: ConnectionId) {
         let mut state = self.lock();
-        let state = &mut *state;
-        if let Some(subscriber) = state.subscribers.remove(&connection) {
-            subscriber.outbox.end_stream();
-            for object in subscriber.subscriptions.objects() {
-                state.routes.remove(connection, object);
+        state.routes.leave(connection);
+        let Some(left) = state.subscribers.remove(&connection) else {
+            return;
+        };
+        left.outbox.end_stream();
+        state.routes.remove_everywhere(connection);
+        drop(state);
+        // The rest leads nowhere any more.
+        let mut ids = left.subscriptions.ids().peekable();
+        while ids.peek().is_some() {
+            let mut state = self.lock();
+            for id in ids.by_ref().take(SLICE_SUBSCRIPTIONS) {
+                state.routes.set(connection, id, None);
             }
         }
-        state.routes.leave(connection);
+    }
+
+    /// What those of these subscriptions count that a connection does not have.
+    #[must_use]
+    pub fn new_of(&self, connection: ConnectionId, patterns: &[Pattern]) -> Size {
+        let mut new = Size::default();
+        for pattern in patterns {
+            for types in pattern.types.chunks(SLICE_SUBSCRIPTIONS) {
+                let all = types.iter().map(|kind| pattern.subscription(kind.clone()));
+                let all: Vec<Subscription> = all.collect();
+                let state = self.lock();
+                let found = state.subscribers.get(&connection);
+                let is_new =
+                    |one: &&Subscription| found.is_none_or(|found| !found.subscriptions.has(one));
+                new = new + all.iter().filter(is_new).map(Subscription::size).sum();
+            }
+        }
+        new
     }
 
     /// The user whose rights a connection's subscriptions have; none where it may see everything, or has none.
@@ -293,14 +329,40 @@ impl Hub {
         state.subscribers.get(&connection)?.viewer
     }
 
-    /// The subscriptions of a connection.
+    /// Whether a connection has begun to receive events, even if it has ended all its subscriptions since.
     #[must_use]
-    pub fn subscriptions(&self, connection: ConnectionId) -> Arc<Subscriptions> {
-        self.lock()
-            .subscribers
-            .get(&connection)
-            .map(|found| Arc::clone(&found.subscriptions))
-            .unwrap_or_default()
+    pub fn has_begun(&self, connection: ConnectionId) -> bool {
+        self.lock().subscribers.contains_key(&connection)
+    }
+
+    /// The size of a connection's subscriptions.
+    #[must_use]
+    pub fn size(&self, connection: ConnectionId) -> Size {
+        let state = self.lock();
+        let found = state.subscribers.get(&connection);
+        found.map_or_else(Size::default, |found| found.subscriptions.size())
+    }
+
+    /// Shows some of a connection's subscriptions, those behind `last`. Gives the last of them, if there may be more.
+    #[must_use]
+    pub fn show_some(
+        &self,
+        connection: ConnectionId,
+        last: Option<&Subscription>,
+        mut show: impl FnMut(&Subscription),
+    ) -> Option<Subscription> {
+        let state = self.lock();
+        let found = state.subscribers.get(&connection)?;
+        let mut some = found.subscriptions.behind(last).take(SLICE_SUBSCRIPTIONS);
+        let mut count = 0;
+        let last = some
+            .by_ref()
+            .inspect(|one| {
+                show(one);
+                count += 1;
+            })
+            .last();
+        last.filter(|_| count == SLICE_SUBSCRIPTIONS).cloned()
     }
 
     /// Gives a connection that is behind, and waits for event `next`, stored events from there on, without a hole.
@@ -344,7 +406,9 @@ impl Hub {
                 let matter = Matter::of(event);
                 let may_see = routes.show(&matter, subscriber.viewer)
                     || subscriber.viewer == user && unnamed.contains(&event.seq);
-                if !may_see || !subscriber.wants(event) {
+                let mask = Mask::of_event(event.subclass, event.kind);
+                let here = || routes.mask(event.object, connection);
+                if !may_see || !subscriber.wants(mask, here) {
                     subscriber.push_lines(events, begin..end);
                     begin = end + 1;
                 }
@@ -362,46 +426,9 @@ impl Hub {
         let mut state = self.lock();
         let newest = state.newest;
         for subscriber in state.subscribers.values_mut() {
-            if let Some(position) = &subscriber.position
-                && now_ms.abs_diff(position.at_ms) >= POSITION_EVERY_MS
-                && subscriber.outbox.is_live()
-            {
+            if subscriber.is_due_a_position(now_ms) {
                 subscriber.tell_position(newest, now_ms);
             }
-        }
-    }
-}
-
-impl Subscriber {
-    fn wants(&self, event: &Event) -> bool {
-        self.subscriptions
-            .match_event(event.subclass, event.kind, event.object)
-    }
-
-    fn push_lines(&self, events: &Events, some: Range<usize>) {
-        if !some.is_empty() {
-            self.outbox.push(events.lines(some));
-        }
-    }
-
-    /// Sends its position, if it asked for positions and does not know this one.
-    fn tell_position(&mut self, seq: Seq, now_ms: u64) {
-        if self
-            .position
-            .as_ref()
-            .is_some_and(|position| position.told < seq)
-        {
-            self.outbox.push(position_line(seq, now_ms));
-            self.told(seq, now_ms);
-        }
-    }
-
-    fn told(&mut self, seq: Seq, now_ms: u64) {
-        if let Some(position) = &mut self.position {
-            *position = Position {
-                told: seq,
-                at_ms: now_ms,
-            };
         }
     }
 }

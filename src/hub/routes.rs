@@ -1,15 +1,19 @@
 //! How an event finds the connections that may want it, without asking every one.
 
+use super::ConnectionId;
+use super::mask::Mask;
 use super::sight::Sights;
-use super::{ANY, ConnectionId, Subscriber};
+use super::subscriber::Subscriber;
 use crate::model::{Audience, Event, Id, Sight, Subclass, UserId};
 use rustc_hash::{FxHashMap, FxHashSet};
+use std::collections::BTreeMap;
 
 /// How an event finds the connections that may want it, without asking every one.
 #[derive(Debug, Default)]
 pub struct Routes {
-    /// Those subscribed to an object.
-    by_object: FxHashMap<Id, FxHashSet<ConnectionId>>,
+    /// Those subscribed to an object, and what their subscriptions to it match. A tree, as clients choose the keys, and
+    /// there may be very many: it never grows at one stroke.
+    by_object: BTreeMap<(Id, ConnectionId), Mask>,
     /// Those subscribed to every object.
     everywhere: FxHashSet<ConnectionId>,
     /// Those of `everywhere` that may see every conversation.
@@ -23,8 +27,8 @@ pub struct Routes {
 /// How an event came to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// It is subscribed to the object.
-    Object,
+    /// It is subscribed to the object: to what its subscriptions to it match.
+    Object(Mask),
     /// It is subscribed to every object, and may see every event of this subclass.
     Everything,
     /// Its user is in the conversation.
@@ -80,13 +84,25 @@ impl Routes {
         }
     }
 
+    fn of_object(&self, object: Id) -> impl Iterator<Item = (ConnectionId, Mask)> + '_ {
+        let all = (object, ConnectionId::MIN)..=(object, ConnectionId::MAX);
+        let routes = self.by_object.range(all);
+        routes.map(|(&(_, id), &mask)| (id, mask))
+    }
+
+    /// What a connection's subscriptions to an object match.
+    pub fn mask(&self, object: Id, connection: ConnectionId) -> Mask {
+        let mask = self.by_object.get(&(object, connection));
+        mask.copied().unwrap_or_default()
+    }
+
     /// The connections that may want an event, and how it comes to them: a connection may come twice, by two routes.
     pub fn of<'a>(
         &'a self,
         matter: &Matter<'a>,
     ) -> impl Iterator<Item = (ConnectionId, Route)> + 'a {
-        let object = self.by_object.get(&matter.object);
-        let object = object.into_iter().flatten().map(|&id| (id, Route::Object));
+        let object = self.of_object(matter.object);
+        let object = object.map(|(id, mask)| (id, Route::Object(mask)));
         let everything = if matter.private {
             &self.overseers
         } else {
@@ -109,9 +125,9 @@ impl Routes {
         route: Route,
     ) -> bool {
         match route {
-            Route::Object => !to.everywhere && self.show(matter, to.viewer),
+            Route::Object(_) => to.everywhere.is_none() && self.show(matter, to.viewer),
             Route::Everything => true,
-            Route::Member => to.everywhere && !self.overseers.contains(&id),
+            Route::Member => to.everywhere.is_some() && !self.overseers.contains(&id),
         }
     }
 
@@ -123,30 +139,32 @@ impl Routes {
             })
     }
 
-    pub fn add(&mut self, connection: ConnectionId, object: &str) {
-        if object == ANY {
-            self.everywhere.insert(connection);
-            let viewer = self.viewers.get(&connection);
-            if viewer.is_none_or(|&user| self.sights.sees_everything(user)) {
-                self.overseers.insert(connection);
-            }
-        } else if let Some(object) = Id::parse(object) {
-            self.by_object.entry(object).or_default().insert(connection);
+    /// Says that a connection is subscribed to an object, or to more of it.
+    pub fn add(&mut self, connection: ConnectionId, object: Id, mask: Mask) {
+        *self.by_object.entry((object, connection)).or_default() |= mask;
+    }
+
+    /// Says what is left of a connection's subscriptions to an object.
+    pub fn set(&mut self, connection: ConnectionId, object: Id, mask: Option<Mask>) {
+        match mask {
+            Some(mask) => self.by_object.insert((object, connection), mask),
+            None => self.by_object.remove(&(object, connection)),
+        };
+    }
+
+    /// Says that a connection is subscribed to every object.
+    pub fn add_everywhere(&mut self, connection: ConnectionId) {
+        self.everywhere.insert(connection);
+        let viewer = self.viewers.get(&connection);
+        if viewer.is_none_or(|&user| self.sights.sees_everything(user)) {
+            self.overseers.insert(connection);
         }
     }
 
-    pub fn remove(&mut self, connection: ConnectionId, object: &str) {
-        if object == ANY {
-            self.everywhere.remove(&connection);
-            self.overseers.remove(&connection);
-        } else if let Some(object) = Id::parse(object)
-            && let Some(connections) = self.by_object.get_mut(&object)
-        {
-            connections.remove(&connection);
-            if connections.is_empty() {
-                self.by_object.remove(&object);
-            }
-        }
+    /// Says that a connection is not subscribed to every object any more.
+    pub fn remove_everywhere(&mut self, connection: ConnectionId) {
+        self.everywhere.remove(&connection);
+        self.overseers.remove(&connection);
     }
 
     /// Takes in what an event lets users see, before it is given out.

@@ -2,15 +2,15 @@ use super::*;
 use crate::model::{EventType, Events, Subclass};
 use crate::wire::Batch;
 
-fn subscription(subclass: &str, kind: &str, object: &str) -> Subscription {
-    Subscription {
-        subclass: subclass.into(),
-        r#type: kind.into(),
-        obj_id: object.into(),
+fn subscription(subclass: &str, kind: &str, object: &str) -> Pattern {
+    Pattern {
+        subclass: Subclass::parse(subclass),
+        types: vec![Type::new(kind)],
+        object: Object::new(object),
     }
 }
 
-fn wish(added: Vec<Subscription>, viewer: Option<u64>) -> Wish {
+fn wish(added: Vec<Pattern>, viewer: Option<u64>) -> Wish {
     Wish {
         added,
         begin: Begin::Now,
@@ -19,7 +19,7 @@ fn wish(added: Vec<Subscription>, viewer: Option<u64>) -> Wish {
     }
 }
 
-fn everything() -> Vec<Subscription> {
+fn everything() -> Vec<Pattern> {
     vec![subscription(ANY, ANY, ANY)]
 }
 
@@ -100,11 +100,13 @@ async fn an_event_comes_once_however_many_subscriptions_match() {
     hub.subscribe(1, &outbox, wish(all.clone(), None), 0);
     hub.publish(&[event(1, 9), event(2, 8)], 0);
     assert_eq!(written(&outbox).await, "1 2 ");
-    hub.unsubscribe(1, &all[..1]);
+    hub.unsubscribe(1, all[0].clone());
     hub.publish(&[event(3, 9), event(4, 8)], 0);
     assert_eq!(written(&outbox).await, "3 ");
-    hub.unsubscribe(1, &all[1..]);
-    assert!(hub.subscriptions(1).is_empty());
+    for pattern in &all[1..] {
+        hub.unsubscribe(1, pattern.clone());
+    }
+    assert_eq!(hub.size(1), Size::default());
     hub.leave(1);
     nothing_is_left(&hub);
 }
@@ -268,4 +270,39 @@ async fn a_page_of_events_that_was_read_for_the_stream_before_is_dropped() {
     hub.catch_up(1, 1, 1, Some(&Events::new(&stored)), (None, &[]), 0);
     hub.catch_up(1, 3, 1, Some(&Events::new(&stored[2..])), (None, &[]), 0);
     assert_eq!(written(&outbox).await, "3 ");
+}
+
+#[tokio::test]
+async fn no_event_behind_the_number_that_is_given_is_missed_while_many_objects_are_added() {
+    const EVENTS: Seq = 2000;
+    let hub = Hub::new(0);
+    let outbox = outbox();
+    let objects = |from: u64, to: u64| {
+        let named = (from..to).map(|object| subscription(ANY, ANY, &Id(object).to_string()));
+        wish(named.collect(), None)
+    };
+    let (first, second) = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for seq in 1..=EVENTS {
+                hub.publish(&[event(seq, 1000 + seq % 2 * 1000)], 0);
+            }
+        });
+        let (first, _) = hub.subscribe(1, &outbox, objects(1, 1001), 0);
+        let (second, size) = hub.subscribe(1, &outbox, objects(1001, 2001), 0);
+        assert_eq!(size.count, 2000);
+        (first, second)
+    });
+    let got = written(&outbox).await;
+    let got: Vec<Seq> = got
+        .split_whitespace()
+        .map(|seq| seq.parse().unwrap())
+        .collect();
+    assert!(got.is_sorted_by(|one, next| one < next), "{got:?}");
+    let of = |rest, after| move |seq: &Seq| seq % 2 == rest && *seq > after;
+    let due = |rest, after| (1..=EVENTS).filter(of(rest, after)).count();
+    let came = |rest, after| got.iter().filter(|seq| of(rest, after)(seq)).count();
+    assert_eq!(came(0, 0), due(0, first), "{first}");
+    assert_eq!(came(1, second), due(1, second), "{second}");
+    hub.leave(1);
+    nothing_is_left(&hub);
 }

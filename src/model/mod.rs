@@ -16,7 +16,7 @@ mod value;
 pub use clock::{Clock, ClockNote, Moment};
 pub use event::{Audience, Event, EventType, Seq, Sight, Subclass};
 pub use events::{Events, Gathered};
-pub use id::{ConversationId, Id, IdMaker, IdText, MessageId, TokenId, UserId};
+pub use id::{ConversationId, ID_CHARS, Id, IdMaker, IdText, MessageId, TokenId, UserId};
 pub use object::{
     Conversation, Field, FieldKind, FieldValue, Kind, Message, Object, Projection, Role, User,
 };

@@ -11,6 +11,7 @@ mod auditing;
 mod login;
 mod pace;
 mod requests;
+mod subscribing;
 mod waiting;
 mod writer;
 
@@ -120,7 +121,7 @@ where
             InputEnd::Cut => session.shared.hub.leave(id),
             InputEnd::Closing | InputEnd::Ended => {}
         }
-        if session.shared.hub.subscriptions(id).is_empty() {
+        if session.shared.hub.size(id).count == 0 {
             outbox.end_input();
         } else {
             session.ticket.half_closed();

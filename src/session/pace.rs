@@ -4,6 +4,7 @@
 //! unread (protocol.md, 1). Where nobody is logged in, there is nobody to be patient with.
 
 use super::{InputEnd, Session};
+use crate::limits::ANSWER_BYTES_PER_REQUEST;
 use crate::store::Principal;
 use crate::throttle::{ChangeUnderWay, Cost};
 use crate::wire::CloseReason;
@@ -53,6 +54,11 @@ impl Session {
             requests,
             ..Cost::default()
         });
+    }
+
+    /// Charges an answer of so many bytes.
+    pub(super) fn charge_answer(&self, bytes: usize) {
+        self.charge(bytes / ANSWER_BYTES_PER_REQUEST);
     }
 
     /// Charges an event that was given to so many connections.

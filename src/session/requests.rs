@@ -1,11 +1,10 @@
 //! What is done with a request: who may use its command, then the step that the command asks for.
 
-use super::{Reached, Session, Shared};
+use super::{Reached, Session};
 use crate::audit::{Act, Record};
-use crate::command::{self, Access, Action, Context, Row, ServerInfo, Step, Subscribe};
+use crate::command::{self, Access, Action, Context, Row, ServerInfo, Step};
 use crate::config::Registration;
 use crate::error::{Code, Error};
-use crate::hub::{Begin, Subscription, Wish, subscribed_conversations};
 use crate::limits::TURN_MAX_DELIVERIES;
 use crate::model::{ConversationId, CustomType, Given, Id, Login, UserId};
 use crate::registry;
@@ -117,7 +116,10 @@ impl Session {
     /// room for the largest of the rest, idle or not.
     async fn take(&mut self, row: &'static Row, step: Step, tid: Option<Bytes>, bytes: usize) {
         match step {
-            Step::Answer(data) => self.outbox.push(reply_line(&Ok(data), tid.as_deref())),
+            Step::Answer(data) => {
+                self.charge_answer(data.len());
+                self.outbox.push(reply_line(&Ok(data), tid.as_deref()));
+            }
             Step::Apply(operation) => {
                 let ends_sessions = operation.change.ends().is_some();
                 let slot = self.outbox.reserve(tid, bytes);
@@ -156,6 +158,9 @@ impl Session {
                 self.outbox.all_answered().await;
                 let slot = self.outbox.reserve(tid, bytes);
                 let answer = self.act(row, action).await;
+                if let Ok(data) = &answer {
+                    self.charge_answer(data.len());
+                }
                 slot.fill(&answer);
                 self.outbox.keep_no_room();
             }
@@ -166,7 +171,7 @@ impl Session {
         match action {
             Action::Read(query) => {
                 if matches!(query, Query::Search(_) | Query::Members { .. }) {
-                    self.keep_room().await?;
+                    self.keep_room(self.shared.limits.max_page_bytes).await?;
                 }
                 let message = match &query {
                     Query::Message(message) => message.id(),
@@ -191,11 +196,11 @@ impl Session {
             Action::StopSession(given) => self.stop_session(&given, row),
             Action::Subscribe(wanted) => Box::pin(self.subscribe(wanted, row)).await,
             Action::Unsubscribe(removed) => {
-                self.shared.hub.unsubscribe(self.ticket.id(), &removed);
-                self.hold_subscriptions();
+                let left = self.shared.hub.unsubscribe(self.ticket.id(), removed);
+                self.outbox.hold(left.bytes);
                 Ok(empty())
             }
-            Action::ListSubscriptions => self.list_subscriptions(),
+            Action::ListSubscriptions => self.list_subscriptions().await,
             Action::Send {
                 kind,
                 conversation,
@@ -204,10 +209,10 @@ impl Session {
         }
     }
 
-    /// Waits until there is memory for a page.
-    async fn keep_room(&self) -> Result<(), Error> {
+    /// Waits until there is memory for an answer of so many bytes; for no more than a page, as there is not always more.
+    pub(super) async fn keep_room(&self, bytes: usize) -> Result<(), Error> {
         let kept = tokio::select! {
-            kept = self.outbox.keep_room(self.shared.limits.max_page_bytes) => kept,
+            kept = self.outbox.keep_room(bytes.min(self.shared.limits.max_page_bytes)) => kept,
             () = self.closer.gone() => false,
         };
         if kept {
@@ -215,12 +220,6 @@ impl Session {
         }
         let text = "the connection is being closed, and nothing was read; ask again on a new one";
         Err(Error::new(Code::Unavailable, text))
-    }
-
-    /// Counts the memory of its subscriptions.
-    fn hold_subscriptions(&self) {
-        let subscriptions = self.shared.hub.subscriptions(self.ticket.id());
-        self.outbox.hold(subscriptions.bytes());
     }
 
     /// Hands a change to the store, which answers once it is stored.
@@ -283,7 +282,7 @@ impl Session {
         over
     }
 
-    async fn query(&self, query: Query) -> Result<Answer, Error> {
+    pub(super) async fn query(&self, query: Query) -> Result<Answer, Error> {
         if self.is_over() {
             return Err(not_logged_in());
         }
@@ -372,90 +371,6 @@ impl Session {
         };
         self.reached = reached(conversation);
         Ok(conversation)
-    }
-
-    async fn subscribe(&self, asked: Subscribe, row: &Row) -> Result<Bytes, Error> {
-        let Shared {
-            store,
-            hub,
-            clock,
-            limits,
-            counters,
-            ..
-        } = self.shared.as_ref();
-        let id = self.ticket.id();
-        let existing = hub.subscriptions(id);
-        let added = asked.subscriptions.iter().map(Subscription::bytes);
-        let added: usize = added.sum();
-        if existing.len() + asked.subscriptions.len() > limits.max_subscriptions
-            || existing.bytes() + added > limits.max_subscription_bytes
-            || !self.outbox.fits_for_good(added)
-        {
-            counters.refused_subscriptions.add();
-            return Err(command::too_many_subscriptions(limits));
-        }
-        let mut begin = Begin::Now;
-        let mut outside = None;
-        if let Some(since) = asked.since {
-            if !existing.is_empty() {
-                let text = "since goes with a connection's first subscription only; resume on a new connection";
-                return Err(Error::new(Code::BadRequest, text).field("since"));
-            }
-            let head = store.log_head().await?;
-            let epoch = head.epoch.to_string();
-            let other_log = asked.epoch.is_some_and(|asked| asked != epoch);
-            if other_log || since > head.seq || since + 1 < head.oldest {
-                let text = "the events after since are not stored here; read the present state, then subscribe without since";
-                return Err(Error::new(Code::EventsExpired, text)
-                    .detail("oldest", head.oldest)
-                    .detail("seq", head.seq)
-                    .detail("epoch", epoch));
-            }
-            if since < head.seq {
-                // What cannot be read is refused before anything is subscribed.
-                store.events_after(since, None).await?;
-            }
-            begin = Begin::After(since);
-        }
-        let viewer = self.user();
-        if let Some(user) = viewer
-            && hub.follow(user, id)
-            && let Answer::Sight(sight) = store.query(self.by, Query::Sight(user)).await?
-        {
-            hub.show(user, sight);
-        }
-        if let Some(user) = viewer
-            && hub.sees_everything(user)
-        {
-            let query = Query::Outside(subscribed_conversations(&asked.subscriptions));
-            if let Answer::Outside(Some(read)) = store.query(self.by, query).await? {
-                outside = Some(read);
-            }
-        }
-        let wish = Wish {
-            added: asked.subscriptions,
-            begin,
-            position: asked.position,
-            viewer,
-        };
-        let seq = hub.subscribe(id, &self.outbox, wish, clock.now_ms());
-        self.hold_subscriptions();
-        let epoch = store.epoch();
-        if let Some(read) = outside {
-            self.audit_reading(row, None, &read);
-        }
-        Ok(Bytes::from(format!(r#"{{"seq":{seq},"epoch":"{epoch}"}}"#)))
-    }
-
-    fn list_subscriptions(&self) -> Result<Bytes, Error> {
-        #[derive(Serialize)]
-        struct Shown {
-            subscriptions: Vec<Subscription>,
-        }
-        let subscriptions = self.shared.hub.subscriptions(self.ticket.id());
-        data(&Shown {
-            subscriptions: subscriptions.iter().collect(),
-        })
     }
 
     /// The user that it acts as, if it does.

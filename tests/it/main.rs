@@ -42,6 +42,7 @@ mod siege;
 mod sight;
 mod slow;
 mod store;
+mod subscriptions;
 mod taken_back;
 mod threats;
 mod timing;
