@@ -81,7 +81,7 @@ codes! {
     TooManyConnections = "too_many_connections",
     /// The events asked for are no longer stored, or were never written; `oldest`, `seq` and `epoch` say what is there.
     EventsExpired = "events_expired",
-    /// The search took longer than `limits.search_seconds`.
+    /// The search, or another read, took longer than `limits.search_seconds`.
     Timeout = "timeout",
     /// The disk is full; nothing was changed.
     StorageFull = "storage_full",

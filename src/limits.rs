@@ -152,6 +152,8 @@ pub const CUTS_MAX_FILES: usize = 16;
 pub const AUDIT_BYTES_PER_SECOND: u64 = 64 * 1024 * 1024;
 /// Bytes in one journal record: a length above this is damage, not a record.
 pub const RECORD_MAX_BYTES: usize = 256 * 1024 * 1024;
+/// Askers whose reads are remembered, so that they take turns, while some read; those who do not read are forgotten first.
+pub const ASKERS_REMEMBERED_MAX: usize = 16_384;
 /// Milliseconds for which a query that was overtaken by a round is asked again.
 pub const SETTLE_MAX_MS: u64 = 50;
 /// Free bytes on the disk below which no change is taken.
@@ -221,7 +223,7 @@ pub struct Limits {
     pub bytes_per_second_per_user: u32,
     /// Deliveries a second of one user's events, over all its connections.
     pub deliveries_per_second: u32,
-    /// Seconds that one search may take.
+    /// Seconds that one search, or any other read, may take.
     pub search_seconds: u64,
 }
 

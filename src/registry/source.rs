@@ -63,3 +63,11 @@ impl Remote {
 /// What connections, requests and failed logins are counted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Source(Option<IpAddr>);
+
+impl Source {
+    /// The address, or the first one of its network; none for Unix sockets.
+    #[must_use]
+    pub const fn address(self) -> Option<IpAddr> {
+        self.0
+    }
+}

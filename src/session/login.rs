@@ -338,9 +338,15 @@ impl Session {
         }
     }
 
+    /// Asks what is asked for the login itself, whoever logs in.
+    async fn look_up(&self, query: Query) -> Result<Answer, Error> {
+        let store = &self.shared.store;
+        store.query(Principal::Trusted, self.asker(), query).await
+    }
+
     async fn holder(&self, folded: &str) -> Result<Option<LoginHolder>, Error> {
         let query = Query::LoginHolder(folded.to_owned());
-        match self.shared.store.query(Principal::Trusted, query).await? {
+        match self.look_up(query).await? {
             Answer::LoginHolder(found) => Ok(found),
             _ => Ok(None),
         }
@@ -348,7 +354,7 @@ impl Session {
 
     async fn named(&self, user: &Given<UserId>) -> Result<Option<LoginHolder>, Error> {
         let query = Query::Holder(user.clone());
-        match self.shared.store.query(Principal::Trusted, query).await? {
+        match self.look_up(query).await? {
             Answer::LoginHolder(found) => Ok(found),
             _ => Ok(None),
         }
@@ -356,7 +362,7 @@ impl Session {
 
     async fn token_owner(&self, hash: TokenHash) -> Result<Option<TokenOwner>, Error> {
         let query = Query::TokenOwner(hash);
-        match self.shared.store.query(Principal::Trusted, query).await? {
+        match self.look_up(query).await? {
             Answer::TokenOwner(found) => Ok(found),
             _ => Ok(None),
         }

@@ -8,7 +8,7 @@ use crate::error::{Code, Error};
 use crate::limits::TURN_MAX_DELIVERIES;
 use crate::model::{ConversationId, CustomType, Given, Id, Login, UserId};
 use crate::registry;
-use crate::store::{Answer, Operation, Outcome, Principal, Query, not_logged_in};
+use crate::store::{Answer, Asker, Operation, Outcome, Principal, Query, not_logged_in};
 use crate::wire::{ReplySlot, data, ephemeral_line, parse_envelope, reply_line};
 use bytes::Bytes;
 use serde::Serialize;
@@ -286,7 +286,17 @@ impl Session {
         if self.is_over() {
             return Err(not_logged_in());
         }
-        self.shared.store.query(self.by, query).await
+        let store = &self.shared.store;
+        store.query(self.by, self.asker(), query).await
+    }
+
+    /// In whose turn its reads are made.
+    pub(super) fn asker(&self) -> Asker {
+        match self.by {
+            Principal::User(user) => Asker::User(user),
+            Principal::Trusted => Asker::Connection(self.ticket.id()),
+            Principal::Nobody => Asker::Address(self.source().address()),
+        }
     }
 
     async fn show_session(&self) -> Result<Bytes, Error> {

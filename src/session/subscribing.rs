@@ -39,7 +39,7 @@ impl Session {
                 let text = "since goes with a connection's first subscription only; resume on a new connection";
                 return Err(Error::new(Code::BadRequest, text).field("since"));
             }
-            let head = store.log_head().await?;
+            let head = store.log_head(self.asker()).await?;
             let epoch = head.epoch.to_string();
             let other_log = asked.epoch.is_some_and(|asked| asked != epoch);
             if other_log || since > head.seq || since + 1 < head.oldest {
@@ -51,14 +51,16 @@ impl Session {
             }
             if since < head.seq {
                 // What cannot be read is refused before anything is subscribed.
-                store.events_after(since, None).await?;
+                store.events_after(since, None, self.asker()).await?;
             }
             begin = Begin::After(since);
         }
         let viewer = self.user();
         if let Some(user) = viewer
             && hub.follow(user, id)
-            && let Answer::Sight(sight) = store.query(self.by, Query::Sight(user)).await?
+            && let Answer::Sight(sight) = store
+                .query(self.by, self.asker(), Query::Sight(user))
+                .await?
         {
             hub.show(user, sight);
         }
@@ -66,7 +68,7 @@ impl Session {
             && hub.sees_everything(user)
         {
             let query = Query::Outside(subscribed_conversations(&asked.subscriptions));
-            if let Answer::Outside(Some(read)) = store.query(self.by, query).await? {
+            if let Answer::Outside(Some(read)) = store.query(self.by, self.asker(), query).await? {
                 outside = Some(read);
             }
         }

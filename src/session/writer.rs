@@ -4,6 +4,7 @@ use super::Shared;
 use crate::hub::ConnectionId;
 use crate::limits::WRITE_MAX_BYTES;
 use crate::model::Seq;
+use crate::store::Asker;
 use crate::wire::{Batch, CloseReason, Outbox};
 use bytes::{Buf, Bytes};
 use std::future::poll_fn;
@@ -80,7 +81,8 @@ async fn unless_stalled<T>(work: impl Future<Output = T>, stalled: Duration) -> 
 /// cannot be read, the connection is closed, for a stream has no holes.
 async fn catch_up(shared: &Shared, id: ConnectionId, outbox: &Outbox, next: Seq) {
     let viewer = shared.hub.viewer(id);
-    let page = match shared.store.events_after(next - 1, viewer).await {
+    let asker = viewer.map_or(Asker::Connection(id), Asker::User);
+    let page = match shared.store.events_after(next - 1, viewer, asker).await {
         Ok(page) => page,
         Err(error) => {
             tracing::info!(connection = id, %error, "stored events cannot be sent; the connection is closed");

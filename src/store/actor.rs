@@ -2,14 +2,17 @@
 //!
 //! It takes whatever operations wait, decides them one after the other over one [`Txn`], has the backend write the
 //! round as a whole, hands the events on and releases the answers: one sync per round, however many clients (group
-//! commit). Queries and event reads run beside it, on a bounded number of blocking threads.
+//! commit). Queries and event reads run beside it, on a bounded number of blocking threads, for which
+//! those who ask take turns.
 
 mod rounds;
 
 use crate::error::{Code, Error};
 use crate::limits::{CATCH_UP_MAX_BYTES, MAILBOX_MAX_OPERATIONS, TIME_NOTED_MS};
 use crate::model::{Clock, ClockNote, Events, Id, Seq, UserId};
+use crate::store::bounded::Bounded;
 use crate::store::failure::Failure;
+use crate::store::fair::{Asker, Places};
 use crate::store::operation::{Answer, Ended, Operation, Principal, Query};
 use crate::store::present::Present;
 use crate::store::rows::Head;
@@ -20,9 +23,10 @@ use crate::store::txn::Txn;
 use crate::store::{Done, EventPage, LogHead, OnCommit, OpenError};
 use crate::store::{answer, moment, present};
 use rounds::Actor;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 /// What a backend refused a round with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +69,7 @@ pub trait Backend: Send + Sync + 'static {
 pub struct Settings {
     /// Milliseconds for which events are kept.
     pub keep_ms: u64,
-    /// How long a search may take.
+    /// How long a read may take.
     pub search_time: Duration,
     /// The largest message text, in bytes.
     pub max_message_bytes: usize,
@@ -79,12 +83,12 @@ pub struct Settings {
 pub struct Store {
     mailbox: mpsc::Sender<Job>,
     shared: Arc<Shared>,
-    /// Bounds short reads, which every search is at first.
-    reads: Arc<Semaphore>,
-    /// Bounds searches that have turned out to be long, so that nothing else waits for them.
-    searches: Arc<Semaphore>,
+    /// Bounds short reads, which every read is at first.
+    short_reads: Arc<Places>,
+    /// Bounds reads that have turned out to be long, so that nothing else waits for them.
+    long_reads: Arc<Places>,
     /// Bounds reads of stored events.
-    event_reads: Arc<Semaphore>,
+    event_reads: Arc<Places>,
     stopped: Mutex<Option<oneshot::Receiver<()>>>,
 }
 
@@ -99,16 +103,18 @@ struct Shared {
     settings: Settings,
     head: RwLock<Head>,
     present: Present,
+    /// Reads are to end, and what was not begun is refused.
+    stopping: AtomicBool,
 }
 
-/// Short reads at the same time.
-const READS_AT_ONCE: usize = 4;
-/// Long searches at the same time.
-const SEARCHES_AT_ONCE: usize = 2;
-/// Reads of stored events at the same time.
-const EVENT_READS_AT_ONCE: usize = 2;
-/// How long a search may take among the short reads. One that takes longer begins again among the long ones.
-const SHORT_SEARCH: Duration = Duration::from_millis(20);
+/// Short reads at the same time, and those of one asker.
+const SHORT_READS_AT_ONCE: (usize, usize) = (4, 2);
+/// Long reads at the same time, and those of one asker.
+const LONG_READS_AT_ONCE: (usize, usize) = (2, 1);
+/// Reads of stored events at the same time, and those of one asker.
+const EVENT_READS_AT_ONCE: (usize, usize) = (2, 1);
+/// How long a read may take among the short ones. One that takes longer begins again among the long ones.
+const SHORT_READ: Duration = Duration::from_millis(20);
 
 impl Store {
     /// Starts a store over a backend; `on_commit` is given the events of each round.
@@ -136,7 +142,9 @@ impl Store {
             settings,
             head: RwLock::new(head),
             present: Present::new(head.seq),
+            stopping: AtomicBool::new(false),
         });
+        let places = |(count, each)| Places::new(count, each);
         let (mailbox, jobs) = mpsc::channel(MAILBOX_MAX_OPERATIONS);
         let (stop, stopped) = oneshot::channel();
         let actor = Actor::new(Arc::clone(&shared), jobs, head, deletions, on_commit);
@@ -150,9 +158,9 @@ impl Store {
         Ok(Self {
             mailbox,
             shared,
-            reads: Arc::new(Semaphore::new(READS_AT_ONCE)),
-            searches: Arc::new(Semaphore::new(SEARCHES_AT_ONCE)),
-            event_reads: Arc::new(Semaphore::new(EVENT_READS_AT_ONCE)),
+            short_reads: places(SHORT_READS_AT_ONCE),
+            long_reads: places(LONG_READS_AT_ONCE),
+            event_reads: places(EVENT_READS_AT_ONCE),
             stopped: Mutex::new(Some(stopped)),
         })
     }
@@ -170,26 +178,27 @@ impl Store {
         }
     }
 
-    /// Answers a query from the committed state. The time that a search may take begins when it does (protocol.md, 5).
-    pub async fn query(&self, by: Principal, query: Query) -> Result<Answer, Error> {
+    /// Answers a query from the committed state. The time that it may take begins when it does, and those who ask take
+    /// turns (protocol.md, 5).
+    pub async fn query(&self, by: Principal, asker: Asker, query: Query) -> Result<Answer, Error> {
         let query = Arc::new(query);
         let answer_within = |time: Duration| {
             let query = Arc::clone(&query);
             move |shared: &Shared| shared.answer(by, &query, Instant::now() + time)
         };
         let search_time = self.shared.settings.search_time;
-        let short = answer_within(SHORT_SEARCH.min(search_time));
-        match self.blocking(&self.reads, short).await {
-            Err(error) if error.code() == Code::Timeout && search_time > SHORT_SEARCH => {}
+        let short = answer_within(SHORT_READ.min(search_time));
+        match self.blocking(&self.short_reads, asker, short).await {
+            Err(error) if error.code() == Code::Timeout && search_time > SHORT_READ => {}
             answer => return answer,
         }
-        self.blocking(&self.searches, answer_within(search_time))
+        self.blocking(&self.long_reads, asker, answer_within(search_time))
             .await
     }
 
     /// The newest and the oldest event.
-    pub async fn log_head(&self) -> Result<LogHead, Error> {
-        self.blocking(&self.reads, |shared| {
+    pub async fn log_head(&self, asker: Asker) -> Result<LogHead, Error> {
+        self.blocking(&self.short_reads, asker, |shared| {
             let oldest = shared.backend.oldest(shared.kept_since());
             let seq = shared.head().seq;
             Ok(LogHead {
@@ -207,6 +216,7 @@ impl Store {
         &self,
         after: Seq,
         viewer: Option<UserId>,
+        asker: Asker,
     ) -> Result<EventPage, Error> {
         let shared = &self.shared;
         if let Some((oldest, events)) = shared.backend.at_hand(shared.kept_since(), after + 1) {
@@ -219,7 +229,7 @@ impl Store {
                 });
             }
         }
-        self.blocking(&self.event_reads, move |shared| {
+        self.blocking(&self.event_reads, asker, move |shared| {
             let oldest = shared.backend.oldest(shared.kept_since());
             let mut page = EventPage {
                 oldest,
@@ -261,8 +271,15 @@ impl Store {
         self.shared.backend.failure()
     }
 
-    /// Takes no more operations, finishes those that wait, and closes the backend.
+    /// Ends the reads that are under way, and refuses what waits and was not begun: nobody waits for it any longer than
+    /// this takes.
+    pub fn hurry(&self) {
+        self.shared.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes no more operations, finishes those that were begun, and closes the backend. Reads end soon.
     pub async fn stop(self) {
+        self.hurry();
         let stopped = self
             .stopped
             .lock()
@@ -272,19 +289,26 @@ impl Store {
         if let Some(stopped) = stopped {
             let _ = stopped.await;
         }
+        // Whoever lets go of the backend last closes it: that is to be here.
+        for places in [&self.short_reads, &self.long_reads, &self.event_reads] {
+            places.idle().await;
+        }
     }
 
     async fn blocking<T: Send + 'static>(
         &self,
-        bound: &Arc<Semaphore>,
+        places: &Arc<Places>,
+        asker: Asker,
         work: impl FnOnce(&Shared) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let Ok(permit) = Arc::clone(bound).acquire_owned().await else {
+        let Some(place) = places.take(asker).await else {
             return Err(Error::internal());
         };
         let shared = Arc::clone(&self.shared);
         let task = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
+            let _place = place;
+            // Let go of before the place is.
+            let shared = shared;
             work(&shared)
         });
         task.await.unwrap_or_else(|error| {
@@ -327,8 +351,9 @@ impl Shared {
         let held_ms = self.settings.clock.moment(0).held_ms;
         let mut answer = Err(Error::internal());
         self.backend.read(&mut |state| {
-            answer = moment::settled(state, by, long, deadline, |head| {
-                answer::answer(state, head, by, query, held_ms, deadline)
+            let state = Bounded::new(state, deadline, &self.stopping);
+            answer = moment::settled(&state, by, long, deadline, |head| {
+                answer::answer(&state, head, by, query, held_ms)
             });
         });
         answer

@@ -13,16 +13,14 @@ use crate::store::search::{self, Reader};
 use crate::store::state::State;
 use crate::wire::data;
 use serde::Serialize;
-use std::time::Instant;
 
-/// Answers a query; a search ends with `timeout` at the deadline.
+/// Answers a query. For how long it may read is the state's to know.
 pub fn answer(
     state: &dyn State,
     head: &Head,
     by: Principal,
     query: &Query,
     held_ms: u64,
-    deadline: Instant,
 ) -> Result<Answer, Error> {
     let rights = Rights::of(state, by)?;
     match query {
@@ -74,7 +72,6 @@ pub fn answer(
                 head: *head,
                 remains: Remains::of(state)?,
                 rights,
-                deadline,
             };
             let read = outside::searched(state, rights, search)?;
             json(&search::run(&reader, search)?).map(|answer| answer.of(read))
@@ -113,13 +110,10 @@ pub fn answer(
 }
 
 fn message(state: &dyn State, rights: Rights, id: MessageId) -> Result<Option<Answer>, Error> {
-    let Some(place) = state.get(&keys::place(id))? else {
+    let Some(conversation) = rights.place_of(state, id)? else {
         return Ok(None);
     };
-    let conversation = ConversationId(keys::last_id(&place));
-    if !state.contains(&keys::conversation(conversation))?
-        || !rights.may_see(state, conversation)?
-    {
+    if !state.contains(&keys::conversation(conversation))? {
         return Ok(None);
     }
     let Some(row) = state.get(&keys::message(conversation, id))? else {
@@ -180,3 +174,6 @@ fn sight(state: &dyn State, user: UserId) -> Result<Sight, Error> {
 fn json(value: &impl Serialize) -> Result<Answer, Error> {
     data(value).map(Answer::Json)
 }
+
+#[cfg(test)]
+mod tests;

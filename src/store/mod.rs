@@ -9,9 +9,11 @@
 mod actor;
 mod answer;
 mod backoff;
+mod bounded;
 mod data_dir;
 mod embedded;
 mod failure;
+mod fair;
 mod journal;
 mod keys;
 mod memory;
@@ -37,6 +39,7 @@ mod watch;
 pub use actor::{Settings, Store};
 pub use embedded::open as open_embedded;
 pub use failure::Failure;
+pub use fair::Asker;
 #[cfg(fuzzing)]
 pub use journal::fuzzing;
 pub use memory::open as open_memory;

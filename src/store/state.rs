@@ -24,6 +24,11 @@ pub trait State {
     fn contains(&self, key: &[u8]) -> Result<bool, Error> {
         Ok(self.get(key)?.is_some())
     }
+
+    /// Whether there is time to go on; to be asked where much is done between two rows.
+    fn look(&self) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 impl State for BTreeMap<Blob, Blob> {

@@ -1,9 +1,11 @@
 //! A state whose rounds a test makes one by one, so that it can look at it between them.
 
+use crate::error::Error;
 use crate::model::{
     ClockNote, ConversationId, Event, Given, Login, MessageId, MessageText, Moment, Name,
     PasswordHash, UserId,
 };
+use crate::store::bounded::Bounded;
 use crate::store::operation::{Answer, Change, Operation, Outcome, Principal, Query};
 use crate::store::rows::Head;
 use crate::store::rules::{self, Deletions};
@@ -12,6 +14,7 @@ use crate::store::txn::{Round, Txn};
 use crate::store::{answer, keys};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 /// When its time begins, in milliseconds.
@@ -125,11 +128,19 @@ impl Steps {
 
     /// What a query is answered.
     pub fn query(&self, by: Principal, query: &Query) -> Value {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        match answer::answer(&self.state, &self.head, by, query, self.now_ms, deadline) {
+        match self.counted(by, query).0 {
             Ok(Answer::Json(bytes)) => serde_json::from_slice(&bytes).unwrap(),
             other => panic!("{other:?}"),
         }
+    }
+
+    /// What a query is answered, and how many rows were looked for.
+    pub fn counted(&self, by: Principal, query: &Query) -> (Result<Answer, Error>, u64) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let stopping = AtomicBool::new(false);
+        let state = Bounded::new(&self.state, deadline, &stopping);
+        let answer = answer::answer(&state, &self.head, by, query, self.now_ms);
+        (answer, state.rows())
     }
 
     pub fn create_user(&mut self, login: &str) -> UserId {

@@ -11,7 +11,7 @@ use chatd::limits::Limits;
 use chatd::model::{
     Clock, ConversationId, EventType, Id, Message, MessageId, PasswordHash, Subclass, UserId,
 };
-use chatd::store::{self, Answer, Ended, Outcome, Principal, Settings, Store};
+use chatd::store::{self, Answer, Asker, Ended, Outcome, Principal, Settings, Store};
 use chatd::wire::{self, EventBody, LineDecoder};
 use std::error::Error;
 use std::hint::black_box;
@@ -116,7 +116,10 @@ async fn page(count: usize) -> Done<()> {
         let Step::Act(Action::Read(query)) = chat.connection.step(line.as_bytes())? else {
             return Err("a search is a query".into());
         };
-        let answer = chat.store.query(Principal::Trusted, query).await;
+        let answer = chat
+            .store
+            .query(Principal::Trusted, Asker::Connection(1), query)
+            .await;
         let page: Bytes = answer
             .map(Answer::into_data)
             .map_err(|error| refused(&error))?;

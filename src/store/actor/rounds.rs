@@ -10,6 +10,7 @@ use crate::store::rules::{self, Deletions, Turn};
 use crate::store::txn::{Round, Txn};
 use crate::store::{Done, OnCommit};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
@@ -121,6 +122,14 @@ impl Actor {
                         break;
                     }
                 }
+            }
+            if self.shared.stopping.load(Ordering::Relaxed) {
+                // Nobody waits for the answers; what was not begun is refused, and a deletion goes on at the next start.
+                self.deletions.clear();
+                for job in batch.drain(..) {
+                    (job.done)(Err(Error::unavailable()));
+                }
+                continue;
             }
             if self.shared.backend.failure().is_declared() {
                 // Every change is refused from now on: a deletion would go on for ever.

@@ -22,7 +22,7 @@ pub fn create(
     nonce: Option<&Nonce>,
 ) -> Result<Outcome, Error> {
     let conversation_id = match conversation.id() {
-        Some(id) if txn.contains(&keys::conversation(id))? && rights.may_see(txn, id)? => id,
+        Some(id) if rights.may_see(txn, id)? && txn.contains(&keys::conversation(id))? => id,
         _ => return Err(no_conversation(conversation)),
     };
     let user_id = existing_user(txn, user)?;
@@ -173,8 +173,8 @@ fn visible_message(
     message: &Given<MessageId>,
 ) -> Result<(ConversationId, MessageId, MessageRow<'static>), Error> {
     if let (Some(conversation_id), Some(message_id)) = (conversation.id(), message.id())
-        && txn.contains(&keys::conversation(conversation_id))?
         && rights.may_see(txn, conversation_id)?
+        && txn.contains(&keys::conversation(conversation_id))?
         && let Some(row) = txn.message(conversation_id, message_id)?
     {
         return Ok((conversation_id, message_id, row));

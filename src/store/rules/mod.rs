@@ -121,9 +121,10 @@ pub fn visible_conversation(
     rights: Rights,
     given: &Given<ConversationId>,
 ) -> Result<(ConversationId, ConversationRow<'static>), Error> {
+    // Whether it may be seen comes first: one that may not costs what one that does not exist costs.
     if let Some(id) = given.id()
-        && let Some(bytes) = state.get(&keys::conversation(id))?
         && rights.may_see(state, id)?
+        && let Some(bytes) = state.get(&keys::conversation(id))?
     {
         return Ok((
             id,

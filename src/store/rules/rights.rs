@@ -3,7 +3,7 @@
 //! Rights are read from the state in the same step that uses them, so that one that was just taken away is gone.
 
 use crate::error::{Code, Error};
-use crate::model::{ConversationId, UserId};
+use crate::model::{ConversationId, Id, MessageId, UserId};
 use crate::store::keys;
 use crate::store::operation::Principal;
 use crate::store::rows::{self, UserRow};
@@ -75,6 +75,20 @@ impl Rights {
             Some(user) => state.contains(&keys::member(conversation, user)),
             None => Ok(false),
         }
+    }
+
+    /// The conversation that a message is in, if that may be seen. As much is looked for where there is no such message:
+    /// what it costs tells nothing (protocol.md, 7).
+    pub fn place_of(
+        &self,
+        state: &dyn State,
+        message: MessageId,
+    ) -> Result<Option<ConversationId>, Error> {
+        let place = state.get(&keys::place(message))?;
+        let conversation =
+            ConversationId(place.as_ref().map_or(Id(0), |place| keys::last_id(place)));
+        let seen = self.may_see(state, conversation)?;
+        Ok((seen && place.is_some()).then_some(conversation))
     }
 }
 

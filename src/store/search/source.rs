@@ -123,19 +123,16 @@ fn single<'a>(
 ) -> Candidates<'a> {
     let found = move |id: Id| -> Result<Option<Candidate>, Error> {
         let state = reader.state;
-        let sees = |conversation: ConversationId| -> Result<bool, Error> {
-            reader.rights.may_see(state, conversation)
-        };
+        let sees = |id| reader.rights.may_see(state, ConversationId(id));
         let (conversation, row) = match kind {
             Kind::User => (Id(0), state.get(&keys::user(UserId(id)))?),
-            Kind::Conversation if !sees(ConversationId(id))? => return Ok(None),
+            Kind::Conversation if !sees(id)? => return Ok(None),
             Kind::Conversation => (Id(0), state.get(&keys::conversation(ConversationId(id)))?),
             Kind::Message => {
-                let Some(place) = state.get(&keys::place(MessageId(id)))? else {
+                let Some(conversation) = reader.rights.place_of(state, MessageId(id))? else {
                     return Ok(None);
                 };
-                let conversation = ConversationId(keys::last_id(&place));
-                if reader.remains.has_conversation(conversation) || !sees(conversation)? {
+                if reader.remains.has_conversation(conversation) {
                     return Ok(None);
                 }
                 (
@@ -172,31 +169,57 @@ fn timelines(
     search: &Search,
 ) -> Result<Option<BTreeSet<ConversationId>>, Error> {
     let state = reader.state;
-    let mut within: Option<BTreeSet<Id>> = search
-        .ids_of(Field::ConversationId)
-        .map(|ids| ids.iter().copied().collect());
-    let mut narrow = |found: BTreeSet<Id>| {
-        within = Some(match within.take() {
-            Some(ids) => ids.intersection(&found).copied().collect(),
-            None => found,
-        });
-    };
-    if let Some(authors) = search.ids_of(Field::UserId) {
-        let mut written = BTreeSet::new();
-        for &author in authors {
-            written.extend(conversations(state, b'a', UserId(author))?);
+    let named = search.ids_of(Field::ConversationId);
+    let visible = match (named, reader.rights.restricted_to()) {
+        (Some(ids), _) => {
+            let sees = |&id: &Id| reader.rights.may_see(state, ConversationId(id));
+            Some(filtered(ids.to_vec(), sees)?)
         }
-        narrow(written);
+        (None, Some(user)) => Some(conversations(state, b'o', user)?),
+        (None, None) => None,
+    };
+    let visible = visible.map(|ids| {
+        let stays = |&id: &Id| !reader.remains.has_conversation(ConversationId(id));
+        ids.into_iter().filter(stays).collect::<Vec<_>>()
+    });
+    let found = match (search.ids_of(Field::UserId), visible) {
+        (None, None) => return Ok(None),
+        (None, Some(visible)) => visible,
+        // Where the authors have written besides is not looked at: what that costs would tell of it.
+        (Some(authors), Some(visible)) => filtered(visible, |&id| {
+            let wrote = |&author: &Id| {
+                let key = keys::author(UserId(author), ConversationId(id));
+                state.contains(&key)
+            };
+            any(authors, wrote)
+        })?,
+        (Some(authors), None) => {
+            let mut written = Vec::new();
+            for &author in authors {
+                let in_all = conversations(state, b'a', UserId(author))?;
+                let stays = |&id: &Id| !reader.remains.has_conversation(ConversationId(id));
+                written.extend(in_all.into_iter().filter(stays));
+            }
+            written
+        }
+    };
+    Ok(Some(found.into_iter().map(ConversationId).collect()))
+}
+
+/// Those for which a look into the state says yes.
+fn filtered(ids: Vec<Id>, keep: impl Fn(&Id) -> Result<bool, Error>) -> Result<Vec<Id>, Error> {
+    let kept = ids.into_iter().map(|id| Ok(keep(&id)?.then_some(id)));
+    kept.filter_map(Result::transpose).collect()
+}
+
+/// Whether a look into the state says yes for any of them.
+fn any(ids: &[Id], found: impl Fn(&Id) -> Result<bool, Error>) -> Result<bool, Error> {
+    for id in ids {
+        if found(id)? {
+            return Ok(true);
+        }
     }
-    if let Some(user) = reader.rights.restricted_to() {
-        narrow(conversations(state, b'o', user)?.into_iter().collect());
-    }
-    Ok(within.map(|ids| {
-        ids.into_iter()
-            .map(ConversationId)
-            .filter(|&conversation| !reader.remains.has_conversation(conversation))
-            .collect()
-    }))
+    Ok(false)
 }
 
 fn timeline(conversation: ConversationId, (low, high): (u128, u128)) -> Range {

@@ -10,8 +10,8 @@ use chatd::model::{
     Name, Nonce, PasswordHash, Search, UserId,
 };
 use chatd::store::{
-    Answer, Change, Counts, Ended, LogHead, Operation, Outcome, Principal, Query, Settings, Store,
-    open_embedded, open_memory,
+    Answer, Asker, Change, Counts, Ended, LogHead, Operation, Outcome, Principal, Query, Settings,
+    Store, open_embedded, open_memory,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -20,6 +20,8 @@ use tokio::sync::oneshot;
 
 /// When the stores' time begins, in milliseconds.
 pub const BEGIN_MS: u64 = 1_795_000_000_000;
+/// Who reads.
+const ASKER: Asker = Asker::Connection(1);
 /// For how long they keep events, in milliseconds.
 pub const KEEP_MS: u64 = 60_000;
 /// How long they may search.
@@ -108,7 +110,7 @@ impl Subject {
     }
 
     pub fn query(&self, by: Principal, query: Query) -> Result<Value, Code> {
-        match self.runtime.block_on(self.store.query(by, query)) {
+        match self.runtime.block_on(self.store.query(by, ASKER, query)) {
             Ok(Answer::Json(bytes)) => Ok(serde_json::from_slice(&bytes).unwrap()),
             Ok(Answer::Reachable(id)) => Ok(json!(id)),
             Ok(Answer::Counts(counts)) => Ok(json!(counts)),
@@ -120,7 +122,7 @@ impl Subject {
     pub fn counts(&self) -> Counts {
         match self
             .runtime
-            .block_on(self.store.query(Principal::Trusted, Query::Counts))
+            .block_on(self.store.query(Principal::Trusted, ASKER, Query::Counts))
         {
             Ok(Answer::Counts(Some(counts))) => counts,
             other => panic!("{other:?}"),
@@ -133,7 +135,7 @@ impl Subject {
     }
 
     pub fn log_head(&self) -> LogHead {
-        self.runtime.block_on(self.store.log_head()).unwrap()
+        self.runtime.block_on(self.store.log_head(ASKER)).unwrap()
     }
 
     /// Every stored event after a number, read piece by piece.
@@ -143,7 +145,7 @@ impl Subject {
             let last = found.last().map_or(after, |event| event.seq);
             let page = self
                 .runtime
-                .block_on(self.store.events_after(last, None))
+                .block_on(self.store.events_after(last, None, ASKER))
                 .unwrap();
             let Some(events) = page.events else {
                 return found;
