@@ -29,6 +29,13 @@ pub struct Hasher {
     strangers: Arc<Queue>,
 }
 
+/// A password that was verified and is right.
+#[derive(Debug)]
+pub struct Right {
+    /// The hash of the password that is to follow it, if there is one.
+    pub hash: Option<PasswordHash>,
+}
+
 /// A thread to hash on, until it is dropped.
 #[derive(Debug)]
 pub enum Thread {
@@ -89,29 +96,36 @@ impl Hasher {
         }
     }
 
-    /// Whether this is the password of the hash; without one, no, after the same time. `verdict` is told, even where
-    /// nobody waits for the answer any more.
+    /// Whether this is the password of the hash; without one, no, after the same time. Where it is, and a new one is to
+    /// follow it, that is hashed in the same turn. `verdict` is told, even where nobody waits for the answer any more.
     pub async fn verify(
         &self,
         password: Password,
         hash: Option<PasswordHash>,
+        new: Option<Password>,
         thread: Thread,
         verdict: impl FnOnce(bool) + Send + 'static,
-    ) -> bool {
+    ) -> Result<Option<Right>, Error> {
         let exists = hash.is_some();
         let hash = hash.unwrap_or_else(|| self.dummy.clone());
+        let cost = self.cost;
         let verified = work(thread, move || {
-            let right = bcrypt::verify(password.reveal(), hash.reveal());
-            verdict(exists && matches!(right, Ok(true)));
-            right.map_err(|error| error.to_string())
-        });
-        match verified.await {
-            Ok(right) => right && exists,
-            Err(error) => {
-                tracing::error!(error, "a password could not be verified");
+            let right = bcrypt::verify(password.reveal(), hash.reveal()).unwrap_or_else(|error| {
+                tracing::error!(%error, "a password could not be verified");
                 false
+            });
+            verdict(exists && right);
+            if !(exists && right) {
+                return Ok(None);
             }
-        }
+            let hash = new.map(|new| bcrypt::hash(new.reveal(), cost).map(PasswordHash::new));
+            let hash = hash.transpose().map_err(|error| error.to_string())?;
+            Ok(Some(Right { hash }))
+        });
+        verified.await.map_err(|error| {
+            tracing::error!(error, "a password could not be verified");
+            Error::internal()
+        })
     }
 }
 
@@ -151,8 +165,10 @@ mod tests {
             let (send, told) = mpsc::channel();
             let verdict = move |right| send.send(right).unwrap();
             let right = hasher
-                .verify(password(text), hash, thread().await, verdict)
-                .await;
+                .verify(password(text), hash, None, thread().await, verdict)
+                .await
+                .unwrap()
+                .is_some();
             assert_eq!(told.recv(), Ok(right));
             right
         };

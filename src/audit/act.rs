@@ -2,7 +2,7 @@
 
 use crate::limits::AUDITED_IDS_MAX;
 use crate::model::{Given, Id, Login, Role, UserId};
-use crate::store::{Change, Operation, Principal};
+use crate::store::{Change, Operation};
 
 /// What is kept of a change until it is known what came of it.
 #[derive(Debug, Default)]
@@ -76,10 +76,9 @@ impl Act {
                 ..act
             },
             Change::CreateToken { user, .. } => Self {
-                user: match (user, operation.by) {
-                    (Some(user), _) => user.id(),
-                    (None, Principal::User(user)) => Some(user),
-                    (None, _) => None,
+                user: match user {
+                    Some(user) => user.id(),
+                    None => operation.by.user(),
                 },
                 ..act
             },
@@ -103,6 +102,6 @@ impl Act {
                 | Change::UpdateMessage { .. }
                 | Change::DeleteMessage { .. }
         );
-        outside && matches!(operation.by, Principal::User(_))
+        outside && operation.by.user().is_some()
     }
 }

@@ -42,7 +42,7 @@ impl Command for Create {
     fn run(self, context: &Context<'_>) -> Result<Step, Error> {
         let user = match (self.user_id, context.by) {
             (Some(user), _) => user,
-            (None, Principal::User(user)) => Given::Id(user),
+            (None, Principal::User(user) | Principal::Token(user)) => Given::Id(user),
             (None, Principal::Trusted | Principal::Nobody) => {
                 return Err(
                     Error::new(Code::MissingField, "user_id is missing: who writes this?")

@@ -27,7 +27,8 @@ use crate::error::{Code, Error, excerpt};
 use crate::hub::Pattern;
 use crate::limits::Limits;
 use crate::model::{
-    ConversationId, CustomType, Given, Id, Login, Password, PasswordHash, Seq, Subclass,
+    ConversationId, CustomType, Given, Id, Login, Password, PasswordHash, Role, Seq, Subclass,
+    UserId,
 };
 use crate::spelling::there_are;
 use crate::store::{Answer, Counts, Operation, Principal, Query};
@@ -100,17 +101,38 @@ pub enum Step {
     Answer(Bytes),
     /// Apply a change, and answer with its outcome.
     Apply(Operation),
-    /// Hash a password, then apply the change that holds the hash.
-    Hash {
-        /// The password.
-        password: Password,
-        /// Whose it is to be, where that is a new user.
-        login: Option<Login>,
-        /// The change.
-        then: Box<dyn FnOnce(PasswordHash) -> Operation + Send>,
-    },
+    /// Create a user, once its password is hashed.
+    CreateUser(NewUser),
+    /// Change a user's password, once the old one is verified and the new one hashed.
+    ChangePassword(NewPassword),
     /// Do this once the changes that were sent before are stored, and before anything else is read.
     Act(Action),
+}
+
+/// A user to create.
+pub struct NewUser {
+    /// Its login.
+    pub login: Login,
+    /// Its password.
+    pub password: Password,
+    /// Its role, if one is named.
+    pub role: Option<Role>,
+    /// The change, which holds the hash of the password.
+    pub then: Box<dyn FnOnce(PasswordHash) -> Operation + Send>,
+}
+
+/// A password to change.
+pub struct NewPassword {
+    /// Whose it is.
+    pub user: Given<UserId>,
+    /// The new password.
+    pub password: Password,
+    /// The old one, where whoever asks knows it.
+    pub old_password: Option<Password>,
+    /// Whether the role is to change with it.
+    pub names_role: bool,
+    /// The change, which holds the hash of the new password, and the hash that the old one was found to fit.
+    pub then: Box<dyn FnOnce(PasswordHash, Option<PasswordHash>) -> Operation + Send>,
 }
 
 impl Step {
@@ -125,7 +147,7 @@ impl Step {
                 asked.subscriptions.iter().map(Pattern::requests).sum()
             }
             Self::Act(Action::Unsubscribe(removed)) => removed.requests(),
-            Self::Answer(_) | Self::Hash { .. } | Self::Act(_) => 0,
+            Self::Answer(_) | Self::CreateUser(_) | Self::ChangePassword(_) | Self::Act(_) => 0,
         }
     }
 }

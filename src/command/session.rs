@@ -52,7 +52,7 @@ impl Command for Login {
     const ACCESS: Access = Access::Everyone;
     const HELP: &'static str = "Logs the connection in: from now on it acts as this user, with its rights. Ends the session before, and its subscriptions.";
     const ANSWER: &'static str = "session_id, user_id";
-    const EXAMPLE: &'static str = r#"{"login":"ann@example.org","password":"s3cret"}"#;
+    const EXAMPLE: &'static str = r#"{"login":"ann@example.org","password":"a good s3cret"}"#;
     const ERRORS: &'static [Code] = &[
         Code::LoginFailed,
         Code::RateLimited,
@@ -170,7 +170,7 @@ impl Command for TokenCreate {
     const NAME: &'static str = "token_create";
     const ACCESS: Access = Access::Users;
     const AUDIT: bool = true;
-    const HELP: &'static str = "Creates a token that a bot or script logs in with instead of a password. It is shown in this answer and never again. Sessions that logged in with it end when it expires.";
+    const HELP: &'static str = "Creates a token that a bot or script logs in with instead of a password. It is shown in this answer and never again. Sessions that logged in with it end when it expires, and create no tokens.";
     const ANSWER: &'static str = "token_id, token";
     const EXAMPLE: &'static str = r#"{"name":"backup","user_id":"01k9user00001"}"#;
     const ERRORS: &'static [Code] = &[Code::UserNotFound, Code::Forbidden];
@@ -227,10 +227,10 @@ impl Command for TokenDelete {
     const NAME: &'static str = "token_delete";
     const ACCESS: Access = Access::Users;
     const AUDIT: bool = true;
-    const HELP: &'static str = "Deletes a token, and ends the sessions that logged in with it.";
+    const HELP: &'static str = "Deletes a token, and ends the sessions that logged in with it. A session that logged in with a token deletes none.";
     const ANSWER: &'static str = "";
     const EXAMPLE: &'static str = r#"{"token_id":"01k9token0001"}"#;
-    const ERRORS: &'static [Code] = &[Code::TokenNotFound];
+    const ERRORS: &'static [Code] = &[Code::TokenNotFound, Code::Forbidden];
 
     fn run(self, context: &Context<'_>) -> Result<Step, Error> {
         Ok(Step::Apply(Operation {

@@ -2,7 +2,7 @@
 
 use super::fields::fields;
 use super::search::search_command;
-use super::{Access, Action, Command, Context, Step};
+use super::{Access, Action, Command, Context, NewPassword, NewUser, Step};
 use crate::error::{Code, Error};
 use crate::model::{Given, Kind, Login, Name, Password, Role, Subclass, Surname, UserId};
 use crate::store::{Change, Operation, Patch, Query};
@@ -16,7 +16,7 @@ fields! {
         name: Name,
         /// The surname.
         surname: Option<Surname>,
-        /// The password; only a bcrypt hash of it is kept.
+        /// The password; only a bcrypt hash of it is kept. Whoever registers chooses one of at least `security.password_min_bytes` (8).
         password: Password,
         /// What the user may do; "user" if left out.
         role: Option<Role>,
@@ -28,10 +28,11 @@ impl Command for Create {
     const NAME: &'static str = "create";
     const ACCESS: Access = Access::Registration;
     const AUDIT: bool = true;
-    const HELP: &'static str = "Creates a user. Before a login it logs the connection in as the new user; a role cannot be named there.";
+    const HELP: &'static str = "Creates a user. Before a login it logs the connection in as the new user; a role cannot be named there. A session that logged in with a token creates no admins.";
     const ANSWER: &'static str = "user_id";
     const EVENT: Option<&'static str> = Some("user created, obj_id: the user");
-    const EXAMPLE: &'static str = r#"{"login":"ann@example.org","name":"Ann","password":"s3cret"}"#;
+    const EXAMPLE: &'static str =
+        r#"{"login":"ann@example.org","name":"Ann","password":"a good s3cret"}"#;
     const ERRORS: &'static [Code] = &[Code::LoginTaken, Code::RateLimited];
 
     fn run(self, context: &Context<'_>) -> Result<Step, Error> {
@@ -54,11 +55,12 @@ impl Command for Create {
                 role,
             },
         };
-        Ok(Step::Hash {
+        Ok(Step::CreateUser(NewUser {
+            login: named,
             password,
-            login: Some(named),
+            role,
             then: Box::new(then),
-        })
+        }))
     }
 }
 
@@ -93,8 +95,12 @@ fields! {
         name: Option<Name>,
         /// The new surname.
         surname: Patch<Surname>,
-        /// The new password.
+        /// The new password. Users choose theirs with at least `security.password_min_bytes` (8).
         password: Option<Password>,
+        /// The old password, without which no user changes its own. It is verified as in a login.
+        old_password: Option<Password>,
+        /// Whether the user's tokens stay although its password changes; false if left out.
+        keep_tokens: Option<bool>,
         /// The new role.
         role: Option<Role>,
     }
@@ -105,11 +111,16 @@ impl Command for Update {
     const NAME: &'static str = "update";
     const ACCESS: Access = Access::Users;
     const AUDIT: bool = true;
-    const HELP: &'static str = "Changes the fields of a user that are named. Naming none changes nothing. A new password ends the user's other sessions.";
+    const HELP: &'static str = "Changes the fields of a user that are named. Naming none changes nothing. A new password ends the user's other sessions and deletes its tokens. A session that logged in with a token changes no password and no role.";
     const ANSWER: &'static str = "";
     const EVENT: Option<&'static str> = Some("user updated, obj_id: the user");
     const EXAMPLE: &'static str = r#"{"user_id":"01k9user00001","surname":"Archer"}"#;
-    const ERRORS: &'static [Code] = &[Code::UserNotFound, Code::Forbidden, Code::RateLimited];
+    const ERRORS: &'static [Code] = &[
+        Code::UserNotFound,
+        Code::Forbidden,
+        Code::LoginFailed,
+        Code::RateLimited,
+    ];
 
     fn run(self, context: &Context<'_>) -> Result<Step, Error> {
         let by = context.by;
@@ -118,26 +129,41 @@ impl Command for Update {
             name,
             surname,
             password,
+            old_password,
+            keep_tokens,
             role,
         } = self;
-        let change = move |password| Operation {
+        let whose = user.clone();
+        let change = move |password, old_password| Operation {
             by,
             change: Change::UpdateUser {
                 user,
                 name,
                 surname,
                 password,
+                old_password,
+                keep_tokens: keep_tokens.unwrap_or(false),
                 role,
             },
         };
-        Ok(match password {
-            Some(password) => Step::Hash {
+        let beside = [
+            ("old_password", old_password.is_some()),
+            ("keep_tokens", keep_tokens.is_some()),
+        ];
+        match (password, beside.iter().find(|(_, named)| *named)) {
+            (Some(password), _) => Ok(Step::ChangePassword(NewPassword {
+                user: whose,
                 password,
-                login: None,
-                then: Box::new(move |hash| change(Some(hash))),
-            },
-            None => Step::Apply(change(None)),
-        })
+                old_password,
+                names_role: role.is_some(),
+                then: Box::new(move |hash, old| change(Some(hash), old)),
+            })),
+            (None, Some((field, _))) => {
+                let text = format!("password is missing; {field} stands beside a new password");
+                Err(Error::new(Code::MissingField, text).field("password"))
+            }
+            (None, None) => Ok(Step::Apply(change(None, None))),
+        }
     }
 }
 
@@ -154,7 +180,7 @@ impl Command for Delete {
     const NAME: &'static str = "delete";
     const ACCESS: Access = Access::Users;
     const AUDIT: bool = true;
-    const HELP: &'static str = "Deletes a user: takes it out of every conversation and frees its login, deletes its tokens and ends its sessions. Its messages stay.";
+    const HELP: &'static str = "Deletes a user: takes it out of every conversation and frees its login, deletes its tokens and ends its sessions. Its messages stay. A session that logged in with a token does not delete its own user.";
     const ANSWER: &'static str = "";
     const EVENT: Option<&'static str> = Some(
         "user deleted, obj_id: the user; before it, conversation removed_memebers for each of its conversations",

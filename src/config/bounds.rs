@@ -1,7 +1,9 @@
 //! What numbers and durations in chatd.toml may be.
 
 use super::{ConfigError, Security};
-use crate::limits::{BURST_SECONDS, LINE_CEILING_BYTES, Limits, MESSAGE_CEILING_BYTES};
+use crate::limits::{
+    BURST_SECONDS, LINE_CEILING_BYTES, Limits, MESSAGE_CEILING_BYTES, PASSWORD_MAX_BYTES,
+};
 
 /// Whether the limits are within theirs.
 pub fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
@@ -141,6 +143,12 @@ fn check_burst(limits: &Limits) -> Result<(), ConfigError> {
 pub fn check_security(security: &Security) -> Result<(), ConfigError> {
     for (name, value, low, high) in [
         ("bcrypt_cost", u64::from(security.bcrypt_cost), 4, 31),
+        (
+            "password_min_bytes",
+            security.password_min_bytes as u64,
+            1,
+            PASSWORD_MAX_BYTES as u64,
+        ),
         ("login_seconds", security.login_seconds, 1, 3600),
         (
             "failed_logins_per_minute",

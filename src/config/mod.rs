@@ -41,6 +41,9 @@ pub struct Security {
     pub registration: Registration,
     /// The cost of bcrypt.
     pub bcrypt_cost: u32,
+    /// Bytes that a password has at least where a user chooses it; admins choose freely for others, trusted connections
+    /// for all.
+    pub password_min_bytes: usize,
     /// Seconds to log in, and to finish a TLS handshake, before the connection is closed.
     pub login_seconds: u64,
     /// Failed logins a minute of one account or token from one address, and users that one address registers.
@@ -52,6 +55,7 @@ impl Default for Security {
         Self {
             registration: Registration::Closed,
             bcrypt_cost: 12,
+            password_min_bytes: 8,
             login_seconds: 60,
             failed_logins_per_minute: 10,
         }

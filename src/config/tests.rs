@@ -26,6 +26,7 @@ fn the_shipped_file_has_every_key_at_its_default() {
             "keep",
             "registration",
             "bcrypt_cost",
+            "password_min_bytes",
             "login_seconds",
             "failed_logins_per_minute",
             "level",

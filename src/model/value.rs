@@ -167,6 +167,12 @@ impl Password {
         Ok(Self(text))
     }
 
+    /// How long it is.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.0.len()
+    }
+
     /// The password itself, for hashing.
     #[must_use]
     pub fn reveal(&self) -> &str {

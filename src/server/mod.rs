@@ -317,6 +317,7 @@ pub fn share(
         rates: Arc::new(Rates::new(&limits)),
         limits,
         registration: security.registration,
+        password_min_bytes: security.password_min_bytes,
         login_time: Duration::from_secs(security.login_seconds),
         counters: Counters::default(),
         clock,

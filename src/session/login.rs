@@ -6,12 +6,11 @@
 use super::Session;
 use super::requests::empty;
 use crate::audit::Record;
-use crate::command::{Credentials, LogIn};
+use crate::command::{Credentials, LogIn, NewUser};
 use crate::error::{Code, Error};
 use crate::limits::TOKEN_USE_NOTED_MS;
 use crate::model::{
-    Given, Id, Login, Password, PasswordHash, Token, TokenHash, TokenId, TriedLogin, UserId,
-    fold_login,
+    Given, Id, Password, PasswordHash, Token, TokenHash, TokenId, TriedLogin, UserId, fold_login,
 };
 use crate::registry::{Access, Account, NotBegun, Remote};
 use crate::store::{
@@ -113,15 +112,11 @@ impl Session {
     }
 
     /// Creates a user for whoever is not logged in, and logs it in.
-    pub(super) async fn register(
-        &mut self,
-        login: Login,
-        password: Password,
-        then: Box<dyn FnOnce(PasswordHash) -> Operation + Send>,
-    ) -> Result<Bytes, Error> {
+    pub(super) async fn register(&mut self, asked: NewUser) -> Result<Bytes, Error> {
         let paused = self.login_time.pause(Instant::now());
+        let login = asked.login.clone();
         let login = login.as_str();
-        let outcome = self.create_user(login, password, then).await;
+        let outcome = self.create_user(asked).await;
         let mut entered = Ok(None);
         if let Ok(Outcome::User { user_id }) = outcome {
             let account = self.account(user_id, login.to_owned());
@@ -136,15 +131,27 @@ impl Session {
         entered.and(answer)
     }
 
-    async fn create_user(
-        &mut self,
-        login: &str,
-        password: Password,
-        then: Box<dyn FnOnce(PasswordHash) -> Operation + Send>,
-    ) -> Result<Outcome, Error> {
-        let caller = (Kind::Registration, fold_login(login));
+    async fn create_user(&mut self, asked: NewUser) -> Result<Outcome, Error> {
+        let caller = (Kind::Registration, fold_login(asked.login.as_str()));
         let caller = self.caller(&caller);
         let attempt = self.attempt(Kind::Registration, caller).await?;
+        let NewUser {
+            login,
+            password,
+            role,
+            then,
+        } = asked;
+        let allowed = match self.allow_user(login, role).await {
+            Ok(()) => self.check_choice(&password),
+            refused => refused,
+        };
+        if let Err(error) = allowed {
+            // It may have told whether the login is taken.
+            if let Some(attempt) = &attempt {
+                attempt.count(Instant::now());
+            }
+            return Err(error);
+        }
         let thread = self.thread(Some(Kind::Registration), caller).await?;
         if let Some(attempt) = &attempt {
             attempt.count(Instant::now());
@@ -175,9 +182,24 @@ impl Session {
         password: Password,
     ) -> Result<Option<LoggedIn>, Error> {
         let folded = fold_login(login.as_str());
+        let Some((holder, _)) = self.verify(&folded, password, None).await? else {
+            return Ok(None);
+        };
+        let account = self.account(holder.user, holder.login);
+        let proof = Proof::Password(folded, holder.password_hash);
+        self.enter(account, &proof).await
+    }
+
+    /// Whose folded login this is, if this is its password; and then the hash of the new one, if there is to be one.
+    pub(super) async fn verify(
+        &mut self,
+        folded: &str,
+        password: Password,
+        new: Option<Password>,
+    ) -> Result<Option<(LoginHolder, Option<PasswordHash>)>, Error> {
         let caller = self.caller(&folded);
         let attempt = self.attempt(Kind::Password, caller).await?;
-        let found = self.holder(&folded).await?;
+        let found = self.holder(folded).await?;
         let hash = found.as_ref().map(|holder| holder.password_hash.clone());
         let thread = self.thread(Some(Kind::Password), caller).await?;
         let verdict = move |right: bool| {
@@ -188,13 +210,10 @@ impl Session {
             }
         };
         let hasher = &self.shared.hasher;
-        let right = hasher.verify(password, hash, thread, verdict).await;
-        let Some(holder) = found.filter(|_| right) else {
-            return Ok(None);
-        };
-        let account = self.account(holder.user, holder.login);
-        let proof = Proof::Password(folded, holder.password_hash);
-        self.enter(account, &proof).await
+        let verified = hasher.verify(password, hash, new, thread, verdict).await?;
+        Ok(found
+            .zip(verified)
+            .map(|(holder, right)| (holder, right.hash)))
     }
 
     /// One that cannot be a token is none.
@@ -276,7 +295,10 @@ impl Session {
                 .begin_session(Some(account.clone()), Some(ends), now_ms);
             match begun {
                 Ok(session_id) => {
-                    self.act_as(Principal::User(user_id));
+                    self.act_as(match proof {
+                        Proof::Token(_) => Principal::Token(user_id),
+                        _ => Principal::User(user_id),
+                    });
                     return Ok(Some(LoggedIn {
                         session_id,
                         user_id,
@@ -372,7 +394,7 @@ impl Session {
         self.audit_of(event, login, None, refused);
     }
 
-    fn audit_of(
+    pub(super) fn audit_of(
         &self,
         event: &str,
         login: Option<&str>,

@@ -4,12 +4,13 @@
 //! are handed to the store without waiting for them, so that a client's pipelined changes share rounds; anything else
 //! first waits for the changes before it, so that requests take effect in their order (protocol.md, 1). The writing half
 //! (`writer.rs`) sends what is ready, and fetches stored events for a stream that fell behind. Who is logged in belongs
-//! to the reading half alone (`login.rs`), and so does how fast it reads (`pace.rs`), and what a login waits for
-//! (`waiting.rs`). What the audit log tells besides changes is in `auditing.rs`.
+//! to the reading half alone (`login.rs`), and so do what passwords there are to be (`passwords.rs`), how fast it reads
+//! (`pace.rs`), and what a login waits for (`waiting.rs`). What the audit log tells besides changes is in `auditing.rs`.
 
 mod auditing;
 mod login;
 mod pace;
+mod passwords;
 mod requests;
 mod subscribing;
 mod waiting;
@@ -62,6 +63,8 @@ pub struct Shared {
     pub limits: Limits,
     /// Whether a stranger may become a user.
     pub registration: Registration,
+    /// Bytes that a password has at least where a user chooses it.
+    pub password_min_bytes: usize,
     /// How long a connection of a login listener may stay without a login.
     pub login_time: Duration,
     /// How often something was refused.

@@ -6,7 +6,7 @@ use crate::command::{self, Access, Action, Context, Row, ServerInfo, Step};
 use crate::config::Registration;
 use crate::error::{Code, Error};
 use crate::limits::TURN_MAX_DELIVERIES;
-use crate::model::{ConversationId, CustomType, Given, Id, Login, UserId};
+use crate::model::{ConversationId, CustomType, Given, Id, UserId};
 use crate::registry;
 use crate::store::{Answer, Asker, Operation, Outcome, Principal, Query, not_logged_in};
 use crate::wire::{ReplySlot, data, ephemeral_line, parse_envelope, reply_line};
@@ -74,10 +74,10 @@ impl Session {
         match (row.access, self.by) {
             (Access::Everyone, _)
             | (_, Principal::Trusted)
-            | (Access::Users, Principal::User(_)) => Ok(()),
+            | (Access::Users, Principal::User(_) | Principal::Token(_)) => Ok(()),
             (Access::Registration, Principal::Nobody) if open => Ok(()),
             (_, Principal::Nobody) => Err(not_logged_in()),
-            (Access::Admins | Access::Registration, Principal::User(_)) => {
+            (Access::Admins | Access::Registration, Principal::User(_) | Principal::Token(_)) => {
                 // What was sent before may have changed it.
                 self.outbox.all_answered().await;
                 if self.has_power().await? {
@@ -129,27 +129,34 @@ impl Session {
                     self.outbox.all_answered().await;
                 }
             }
-            Step::Hash {
-                password,
-                login: Some(login),
-                then,
-            } if self.by == Principal::Nobody => {
+            Step::CreateUser(asked) if self.by == Principal::Nobody => {
                 self.outbox.all_answered().await;
                 let slot = self.outbox.reserve(tid, bytes);
-                let answer = Box::pin(self.register(login, password, then)).await;
+                let answer = Box::pin(self.register(asked)).await;
                 slot.fill(&answer);
             }
-            Step::Hash {
-                password,
-                login,
-                then,
-            } => {
+            Step::CreateUser(asked) => {
                 let slot = self.outbox.reserve(tid, bytes);
-                match self.hash(password).await {
-                    Ok(hash) => self.apply(row, then(hash), slot).await,
+                let login = asked.login.clone();
+                match Box::pin(self.new_user(asked)).await {
+                    Ok(operation) => self.apply(row, operation, slot).await,
                     Err(error) => {
-                        let login = login.as_ref().map(Login::as_str);
-                        self.audit(&row.event(), login, Some(&error));
+                        self.audit(&row.event(), Some(login.as_str()), Some(&error));
+                        slot.fill(&Err(error));
+                    }
+                }
+            }
+            Step::ChangePassword(asked) => {
+                if self.by != Principal::Trusted || asked.old_password.is_some() {
+                    // What was sent before may have changed who may do it, and the password.
+                    self.outbox.all_answered().await;
+                }
+                let slot = self.outbox.reserve(tid, bytes);
+                let user = asked.user.id();
+                match Box::pin(self.new_password(asked)).await {
+                    Ok(operation) => self.apply(row, operation, slot).await,
+                    Err(error) => {
+                        self.audit_of(&row.event(), None, user, Some(&error));
                         slot.fill(&Err(error));
                     }
                 }
@@ -293,7 +300,7 @@ impl Session {
     /// In whose turn its reads are made.
     pub(super) fn asker(&self) -> Asker {
         match self.by {
-            Principal::User(user) => Asker::User(user),
+            Principal::User(user) | Principal::Token(user) => Asker::User(user),
             Principal::Trusted => Asker::Connection(self.ticket.id()),
             Principal::Nobody => Asker::Address(self.source().address()),
         }
@@ -307,7 +314,7 @@ impl Session {
             #[serde(skip_serializing_if = "Option::is_none")]
             role: Option<&'static str>,
         }
-        let admin = matches!(self.by, Principal::User(_)) && self.has_power().await?;
+        let admin = self.user().is_some() && self.has_power().await?;
         let session = self.ticket.session().ok_or_else(Error::internal)?;
         data(&Shown {
             session,
@@ -385,10 +392,7 @@ impl Session {
 
     /// The user that it acts as, if it does.
     pub(super) fn user(&self) -> Option<UserId> {
-        match self.by {
-            Principal::User(user) => Some(user),
-            Principal::Trusted | Principal::Nobody => None,
-        }
+        self.by.user()
     }
 }
 

@@ -4,7 +4,6 @@ use super::{Session, rate_limited};
 use crate::auth::{Busy, Thread};
 use crate::error::Error;
 use crate::limits::LOGIN_EXCUSED_MAX_SECONDS;
-use crate::model::{Password, PasswordHash};
 use crate::throttle::{Attempt, Caller, Kind};
 use std::hash::Hash;
 use std::time::{Duration, Instant};
@@ -153,13 +152,6 @@ impl Session {
                 }
             }
         }
-    }
-
-    /// The hash of a password, for whoever is logged in or trusted.
-    pub(super) async fn hash(&mut self, password: Password) -> Result<PasswordHash, Error> {
-        let caller = self.caller(&self.user());
-        let thread = self.thread(None, caller).await?;
-        self.shared.hasher.hash(password, thread).await
     }
 
     /// The refusal of what is to wait; that time does not count as the client's own.

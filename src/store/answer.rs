@@ -92,6 +92,18 @@ pub fn answer(
                 messages,
             })))
         }
+        Query::NewUser { login, role } => {
+            rules::may_create_user(state, rights, login, *role)?;
+            Ok(Answer::LoginHolder(None))
+        }
+        Query::NewPassword { user, names_role } => {
+            let wish = rules::UserWish {
+                password: true,
+                role: *names_role,
+            };
+            let user = rules::may_update_user(state, rights, user, wish)?;
+            holder(state, user).map(Answer::LoginHolder)
+        }
         Query::Power => Ok(Answer::Power(rights.everything())),
         Query::Tokens(user) => json(&rules::tokens_of(state, rights, user.as_ref())?),
         Query::LoginHolder(folded) => login_holder(state, folded).map(Answer::LoginHolder),

@@ -47,7 +47,7 @@ pub use operation::{
     Answer, Change, Counts, Ended, Ends, LoginHolder, Note, Operation, Outcome, Outside, Patch,
     Principal, Query, TokenOwner,
 };
-pub use rules::{no_user, not_logged_in};
+pub use rules::{no_old_password, no_user, not_logged_in};
 
 use crate::error::Error;
 use crate::model::{Event, Events, Id, Seq};

@@ -17,8 +17,21 @@ pub enum Principal {
     Trusted,
     /// A user that logged in.
     User(UserId),
+    /// A user that logged in with a token: it may not do what whoever finds the token must not do.
+    Token(UserId),
     /// Nobody logged in: the only change is to create a user, where the session lets it come this far.
     Nobody,
+}
+
+impl Principal {
+    /// The user that it acts as, if it does.
+    #[must_use]
+    pub const fn user(self) -> Option<UserId> {
+        match self {
+            Self::User(user) | Self::Token(user) => Some(user),
+            Self::Trusted | Self::Nobody => None,
+        }
+    }
 }
 
 /// A change, decided and committed as a whole or refused as a whole.
@@ -100,6 +113,10 @@ pub enum Change {
         name: Option<Name>,
         surname: Patch<Surname>,
         password: Option<PasswordHash>,
+        /// The hash that the old password was found to fit.
+        old_password: Option<PasswordHash>,
+        /// Whether a new password leaves the user its tokens.
+        keep_tokens: bool,
         role: Option<Role>,
     },
     DeleteUser {
@@ -310,6 +327,20 @@ pub enum Query {
     Counts,
     /// Whether whoever asks may do everything.
     Power,
+    /// Whether whoever asks may create this user; no login holder, or the refusal.
+    NewUser {
+        /// Its login.
+        login: Login,
+        /// Its role, if one is named.
+        role: Option<Role>,
+    },
+    /// Whether whoever asks may change this user's password; its login holder, or the refusal.
+    NewPassword {
+        /// The user.
+        user: Given<UserId>,
+        /// Whether its role is to change with it.
+        names_role: bool,
+    },
     /// The tokens of a user; the asker's own, if left out.
     Tokens(Option<Given<UserId>>),
     /// The user of a folded login, and what a login must present.

@@ -93,10 +93,16 @@ fn deleting_a_user_ends_its_sessions() {
 
 #[test]
 fn changing_a_password_ends_the_other_sessions_only() {
+    const BY_TOKEN: usize = 1;
     for own in 0..3 {
         let mut sessions = Sessions::new();
-        let data = json!({"user_id": sessions.ann, "password": "changed"});
+        let data =
+            json!({"user_id": sessions.ann, "password": "changed it", "old_password": "s3cret"});
         let of_ann = sessions.of_ann();
+        if own == BY_TOKEN {
+            assert_eq!(of_ann[own].code("user", "update", data), "forbidden");
+            continue;
+        }
         of_ann[own].ok("user", "update", data);
         for (number, client) in of_ann.into_iter().enumerate() {
             if number == own {
@@ -110,7 +116,7 @@ fn changing_a_password_ends_the_other_sessions_only() {
         let mut client = sessions.daemon.stranger();
         let old = json!({"login": "ann@example.org", "password": "s3cret"});
         assert_eq!(client.code("session", "login", old), "login_failed");
-        client.login("ann@example.org", "changed");
+        client.login("ann@example.org", "changed it");
     }
     // By somebody else it ends all of them; and any other change ends none.
     let mut sessions = Sessions::new();
@@ -197,7 +203,8 @@ fn what_was_sent_behind_the_end_of_a_session_is_not_done() {
             .create_conversation("lunch", &[&sessions.ann.clone()]);
         let session = sessions.by_password.ok("session", "get", json!({}));
         let stop = json!({"session_id": session["session_id"]});
-        let token = json!({"token_id": sessions.token["token_id"]});
+        let of_token = sessions.by_token.ok("session", "get", json!({}));
+        let stop_token = json!({"session_id": of_token["session_id"]});
         let delete = json!({"user_id": sessions.ann});
         let before = sessions.root.ok("server", "info", json!({}))["seq"].take();
         let message = json!({"conversation_id": conversation, "message": "too late"});
@@ -225,7 +232,7 @@ fn what_was_sent_behind_the_end_of_a_session_is_not_done() {
             (&mut sessions.by_password, with(("session", "stop", stop))),
             (
                 &mut sessions.by_token,
-                with(("session", "token_delete", token)),
+                with(("session", "stop", stop_token)),
             ),
             (&mut sessions.trusted, with(("user", "delete", delete))),
         ];

@@ -31,6 +31,7 @@ mod memory;
 mod model;
 mod opening;
 mod operation;
+mod passwords;
 mod power;
 mod proxies;
 mod random;

@@ -24,84 +24,86 @@ use scene::{Actor, Scene};
 ///
 /// The outcomes: `ok`; for a search `0` or `1` for the rows found; and, for the codes of refusals, `-` for
 /// `not_logged_in`, `F` for `forbidden`, `C` for `conversation_not_found`, `M` for `message_not_found`, `T` for
-/// `token_not_found`, `?` for `missing_field`.
+/// `token_not_found`, `?` for `missing_field`, `I` for `invalid_field`.
 const CELLS: &str = "
-command                     object        stranger outsider former member creator departed admin trusted
-user create                 plain         -        F        F      F      F       F        ok    ok
-user create                 with_role     -        F        F      F      F       F        ok    ok
-user get                    itself        -        ok       ok     ok     ok      ok       ok    ok
-user get                    another       -        ok       ok     ok     ok      ok       ok    ok
-user update                 itself        -        ok       ok     ok     ok      ok       ok    ok
-user update                 another       -        F        F      F      F       F        ok    ok
-user update                 my_password   -        ok       ok     ok     ok      ok       ok    ok
-user update                 its_password  -        F        F      F      F       F        ok    ok
-user update                 my_role       -        F        F      F      F       F        ok    ok
-user update                 its_role      -        F        F      F      F       F        ok    ok
-user delete                 itself        -        ok       ok     ok     ok      ok       ok    ok
-user delete                 another       -        F        F      F      F       F        ok    ok
-user search                 itself        -        1        1      1      1       1        1     1
-user search                 another       -        1        1      1      1       1        1     1
-conversation create         itself        -        ok       ok     ok     ok      ok       ok    ok
-conversation create         another       -        ok       ok     ok     ok      ok       ok    ok
-conversation get            here          -        C        C      ok     ok      C        ok    ok
-conversation get            elsewhere     -        C        C      C      C       C        ok    ok
-conversation update         here          -        C        C      F      ok      C        ok    ok
-conversation update         elsewhere     -        C        C      C      C       C        ok    ok
-conversation delete         here          -        C        C      F      ok      C        ok    ok
-conversation delete         elsewhere     -        C        C      C      C       C        ok    ok
-conversation add_members    itself        -        C        C      ok     ok      C        ok    ok
-conversation add_members    a_third       -        C        C      ok     ok      C        ok    ok
-conversation add_members    elsewhere     -        C        C      C      C       C        ok    ok
-conversation remove_members itself        -        C        C      ok     ok      C        ok    ok
-conversation remove_members another       -        C        C      F      ok      C        ok    ok
-conversation remove_members a_third       -        C        C      F      ok      C        ok    ok
-conversation remove_members elsewhere     -        C        C      C      C       C        ok    ok
-conversation get_members    here          -        C        C      ok     ok      C        ok    ok
-conversation get_members    elsewhere     -        C        C      C      C       C        ok    ok
-conversation search         here          -        0        0      1      1       0        1     1
-conversation search         elsewhere     -        0        0      0      0       0        1     1
-message create              itself        -        C        C      ok     ok      C        ok    ok
-message create              another       -        C        C      F      F       C        ok    ok
-message create              unnamed       -        C        C      ok     ok      C        ok    ?
-message create              elsewhere     -        C        C      C      C       C        ok    ok
-message get                 mine          -        M        M      ok     ok      M        ok    ok
-message get                 theirs        -        M        M      ok     ok      M        ok    ok
-message get                 elsewhere     -        M        M      M      M       M        ok    ok
-message update              mine          -        M        M      ok     ok      M        ok    ok
-message update              theirs        -        M        M      F      F       M        ok    ok
-message update              elsewhere     -        M        M      M      M       M        ok    ok
-message delete              mine          -        M        M      ok     ok      M        ok    ok
-message delete              theirs        -        M        M      F      ok      M        ok    ok
-message delete              elsewhere     -        M        M      M      M       M        ok    ok
-message search              mine          -        0        0      1      1       0        1     1
-message search              theirs        -        0        0      1      1       0        1     1
-message search              elsewhere     -        0        0      0      0       0        1     1
-event subscribe             here          -        ok       ok     ok     ok      ok       ok    ok
-event subscribe             elsewhere     -        ok       ok     ok     ok      ok       ok    ok
-event unsubscribe           here          -        ok       ok     ok     ok      ok       ok    ok
-event unsubscribe           elsewhere     -        ok       ok     ok     ok      ok       ok    ok
-event get_subscriptions     any           -        ok       ok     ok     ok      ok       ok    ok
-event send                  here          -        C        C      ok     ok      C        ok    ok
-event send                  elsewhere     -        C        C      C      C       C        ok    ok
-session login               itself        ok       ok       ok     ok     ok      ok       ok    ok
-session login               another       ok       ok       ok     ok     ok      ok       ok    ok
-session login               named         F        F        F      F      F       F        F     ok
-session logout              any           ok       ok       ok     ok     ok      ok       ok    ok
-session get                 any           ok       ok       ok     ok     ok      ok       ok    ok
-session ping                any           ok       ok       ok     ok     ok      ok       ok    ok
-session token_create        unnamed       -        ok       ok     ok     ok      ok       ok    ?
-session token_create        itself        -        ok       ok     ok     ok      ok       ok    ok
-session token_create        another       -        F        F      F      F       F        ok    ok
-session token_list          unnamed       -        ok       ok     ok     ok      ok       ok    ?
-session token_list          itself        -        ok       ok     ok     ok      ok       ok    ok
-session token_list          another       -        F        F      F      F       F        ok    ok
-session token_delete        mine          -        ok       ok     ok     ok      ok       ok    ok
-session token_delete        theirs        -        T        T      T      T       T        ok    ok
-session list                any           -        F        F      F      F       F        ok    ok
-session stop                mine          -        F        F      F      F       F        ok    ok
-session stop                theirs        -        F        F      F      F       F        ok    ok
-server info                 any           ok       ok       ok     ok     ok      ok       ok    ok
-server help                 any           ok       ok       ok     ok     ok      ok       ok    ok
+command                     object        stranger outsider former member creator departed admin trusted by_token admin_by_token
+user create                 plain         -        F        F      F      F       F        ok    ok      F        ok
+user create                 with_role     -        F        F      F      F       F        ok    ok      F        F
+user get                    itself        -        ok       ok     ok     ok      ok       ok    ok      ok       ok
+user get                    another       -        ok       ok     ok     ok      ok       ok    ok      ok       ok
+user update                 itself        -        ok       ok     ok     ok      ok       ok    ok      ok       ok
+user update                 another       -        F        F      F      F       F        ok    ok      F        ok
+user update                 my_password   -        ok       ok     ok     ok      ok       ok    ok      F        F
+user update                 my_unproven   -        ?        ?      ?      ?       ?        ?     ok      F        F
+user update                 my_short      -        I        I      I      I       I        I     ok      F        F
+user update                 its_password  -        F        F      F      F       F        ok    ok      F        F
+user update                 my_role       -        F        F      F      F       F        ok    ok      F        F
+user update                 its_role      -        F        F      F      F       F        ok    ok      F        F
+user delete                 itself        -        ok       ok     ok     ok      ok       ok    ok      F        F
+user delete                 another       -        F        F      F      F       F        ok    ok      F        ok
+user search                 itself        -        1        1      1      1       1        1     1       1        1
+user search                 another       -        1        1      1      1       1        1     1       1        1
+conversation create         itself        -        ok       ok     ok     ok      ok       ok    ok      ok       ok
+conversation create         another       -        ok       ok     ok     ok      ok       ok    ok      ok       ok
+conversation get            here          -        C        C      ok     ok      C        ok    ok      ok       ok
+conversation get            elsewhere     -        C        C      C      C       C        ok    ok      C        ok
+conversation update         here          -        C        C      F      ok      C        ok    ok      F        ok
+conversation update         elsewhere     -        C        C      C      C       C        ok    ok      C        ok
+conversation delete         here          -        C        C      F      ok      C        ok    ok      F        ok
+conversation delete         elsewhere     -        C        C      C      C       C        ok    ok      C        ok
+conversation add_members    itself        -        C        C      ok     ok      C        ok    ok      ok       ok
+conversation add_members    a_third       -        C        C      ok     ok      C        ok    ok      ok       ok
+conversation add_members    elsewhere     -        C        C      C      C       C        ok    ok      C        ok
+conversation remove_members itself        -        C        C      ok     ok      C        ok    ok      ok       ok
+conversation remove_members another       -        C        C      F      ok      C        ok    ok      F        ok
+conversation remove_members a_third       -        C        C      F      ok      C        ok    ok      F        ok
+conversation remove_members elsewhere     -        C        C      C      C       C        ok    ok      C        ok
+conversation get_members    here          -        C        C      ok     ok      C        ok    ok      ok       ok
+conversation get_members    elsewhere     -        C        C      C      C       C        ok    ok      C        ok
+conversation search         here          -        0        0      1      1       0        1     1       1        1
+conversation search         elsewhere     -        0        0      0      0       0        1     1       0        1
+message create              itself        -        C        C      ok     ok      C        ok    ok      ok       ok
+message create              another       -        C        C      F      F       C        ok    ok      F        ok
+message create              unnamed       -        C        C      ok     ok      C        ok    ?       ok       ok
+message create              elsewhere     -        C        C      C      C       C        ok    ok      C        ok
+message get                 mine          -        M        M      ok     ok      M        ok    ok      ok       ok
+message get                 theirs        -        M        M      ok     ok      M        ok    ok      ok       ok
+message get                 elsewhere     -        M        M      M      M       M        ok    ok      M        ok
+message update              mine          -        M        M      ok     ok      M        ok    ok      ok       ok
+message update              theirs        -        M        M      F      F       M        ok    ok      F        ok
+message update              elsewhere     -        M        M      M      M       M        ok    ok      M        ok
+message delete              mine          -        M        M      ok     ok      M        ok    ok      ok       ok
+message delete              theirs        -        M        M      F      ok      M        ok    ok      F        ok
+message delete              elsewhere     -        M        M      M      M       M        ok    ok      M        ok
+message search              mine          -        0        0      1      1       0        1     1       1        1
+message search              theirs        -        0        0      1      1       0        1     1       1        1
+message search              elsewhere     -        0        0      0      0       0        1     1       0        1
+event subscribe             here          -        ok       ok     ok     ok      ok       ok    ok      ok       ok
+event subscribe             elsewhere     -        ok       ok     ok     ok      ok       ok    ok      ok       ok
+event unsubscribe           here          -        ok       ok     ok     ok      ok       ok    ok      ok       ok
+event unsubscribe           elsewhere     -        ok       ok     ok     ok      ok       ok    ok      ok       ok
+event get_subscriptions     any           -        ok       ok     ok     ok      ok       ok    ok      ok       ok
+event send                  here          -        C        C      ok     ok      C        ok    ok      ok       ok
+event send                  elsewhere     -        C        C      C      C       C        ok    ok      C        ok
+session login               itself        ok       ok       ok     ok     ok      ok       ok    ok      ok       ok
+session login               another       ok       ok       ok     ok     ok      ok       ok    ok      ok       ok
+session login               named         F        F        F      F      F       F        F     ok      F        F
+session logout              any           ok       ok       ok     ok     ok      ok       ok    ok      ok       ok
+session get                 any           ok       ok       ok     ok     ok      ok       ok    ok      ok       ok
+session ping                any           ok       ok       ok     ok     ok      ok       ok    ok      ok       ok
+session token_create        unnamed       -        ok       ok     ok     ok      ok       ok    ?       F        F
+session token_create        itself        -        ok       ok     ok     ok      ok       ok    ok      F        F
+session token_create        another       -        F        F      F      F       F        ok    ok      F        F
+session token_list          unnamed       -        ok       ok     ok     ok      ok       ok    ?       ok       ok
+session token_list          itself        -        ok       ok     ok     ok      ok       ok    ok      ok       ok
+session token_list          another       -        F        F      F      F       F        ok    ok      F        ok
+session token_delete        mine          -        ok       ok     ok     ok      ok       ok    ok      F        F
+session token_delete        theirs        -        T        T      T      T       T        ok    ok      F        F
+session list                any           -        F        F      F      F       F        ok    ok      F        ok
+session stop                mine          -        F        F      F      F       F        ok    ok      F        ok
+session stop                theirs        -        F        F      F      F       F        ok    ok      F        ok
+server info                 any           ok       ok       ok     ok     ok      ok       ok    ok      ok       ok
+server help                 any           ok       ok       ok     ok     ok      ok       ok    ok      ok       ok
 ";
 
 /// A row of [`CELLS`].
@@ -180,6 +182,7 @@ fn code_of(outcome: &str) -> Option<&'static str> {
         "M" => Some("message_not_found"),
         "T" => Some("token_not_found"),
         "?" => Some("missing_field"),
+        "I" => Some("invalid_field"),
         other => panic!("the outcome {other}"),
     }
 }

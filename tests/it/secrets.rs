@@ -156,7 +156,7 @@ fn fill_in(example: &Value, objects: &Objects, session: &str) -> String {
         .replace("01k9token0001", &objects.token_id)
         .replace("81k9sess00001", session)
         .replace("ann@example.org", &login)
-        .replace("s3cret", PASSWORD)
+        .replace("a good s3cret", PASSWORD)
 }
 
 /// Requests that ask for secrets, or hold them where they are refused.
@@ -208,6 +208,8 @@ fn tricks(objects: &Objects) -> Vec<Vec<u8>> {
         lines.push(request("user", "create", create));
         let update = json!({"user_id": objects.user, "password": password});
         lines.push(request("user", "update", update));
+        let own = json!({"user_id": objects.user, "password": PASSWORD, "old_password": password});
+        lines.push(request("user", "update", own));
         let unknown = json!({"user_id": objects.user, "password": password, "nonsense": 1});
         lines.push(request("user", "update", unknown));
     }

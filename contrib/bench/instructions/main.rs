@@ -5,7 +5,7 @@
 //! and the ids are the same in every run.
 
 use bytes::{Bytes, BytesMut};
-use chatd::command::{self, Action, Context, ServerInfo, Step};
+use chatd::command::{self, Action, Context, NewUser, ServerInfo, Step};
 use chatd::counters::Counters;
 use chatd::limits::Limits;
 use chatd::model::{
@@ -192,9 +192,9 @@ impl Chat {
             conversation: String::new(),
         };
         let user = r#"{"class":"chat","subclass":"user","cmd":"create","data":{"login":"ann","name":"Ann","password":"s3cret"}}"#;
-        let Step::Hash {
+        let Step::CreateUser(NewUser {
             then: operation, ..
-        } = chat.connection.step(user.as_bytes())?
+        }) = chat.connection.step(user.as_bytes())?
         else {
             return Err("a new user's password is hashed".into());
         };

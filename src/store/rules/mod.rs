@@ -17,6 +17,9 @@ pub use note::{admin, is_outside};
 pub use rights::{Rights, not_logged_in};
 pub use token::{owner as token_owner, tokens_of};
 pub use turns::{Deletions, Turn};
+pub use user::{
+    Wish as UserWish, may_create as may_create_user, may_update as may_update_user, no_old_password,
+};
 
 use crate::error::{Code, Error};
 use crate::model::{ConversationId, Given, MessageId, TokenId, UserId};
@@ -51,6 +54,8 @@ fn make(txn: &mut Txn<'_>, rights: Rights, change: Change) -> Result<Outcome, Er
             name,
             surname,
             password,
+            old_password,
+            keep_tokens,
             role,
         } => user::update(
             txn,
@@ -60,6 +65,8 @@ fn make(txn: &mut Txn<'_>, rights: Rights, change: Change) -> Result<Outcome, Er
                 name,
                 surname,
                 password,
+                old_password,
+                keep_tokens,
                 role,
             },
         ),

@@ -14,6 +14,7 @@ use crate::store::state::State;
 pub struct Rights {
     user: Option<UserId>,
     everything: bool,
+    by_token: bool,
 }
 
 impl Rights {
@@ -23,15 +24,18 @@ impl Rights {
             Principal::Trusted => Ok(Self {
                 user: None,
                 everything: true,
+                by_token: false,
             }),
             Principal::Nobody => Ok(Self {
                 user: None,
                 everything: false,
+                by_token: false,
             }),
-            Principal::User(user) => match state.get(&keys::user(user))? {
+            Principal::User(user) | Principal::Token(user) => match state.get(&keys::user(user))? {
                 Some(row) => Ok(Self {
                     user: Some(user),
                     everything: rows::decode::<UserRow<'_>>(&row)?.admin,
+                    by_token: matches!(by, Principal::Token(_)),
                 }),
                 None => Err(not_logged_in()),
             },
@@ -66,6 +70,17 @@ impl Rights {
     #[must_use]
     pub fn may_act_for(&self, user: UserId) -> bool {
         self.everything || self.is(user)
+    }
+
+    /// Refuses what needs more than a token, to an admin too: whoever finds one must not be able to stay, or to shut its
+    /// user out.
+    pub fn more_than_token(&self) -> Result<(), Error> {
+        if self.by_token {
+            let text = "a session that logged in with a token may not do this; log in with login and password";
+            Err(Error::new(Code::Forbidden, text))
+        } else {
+            Ok(())
+        }
     }
 
     /// Whether a conversation that exists may be seen.

@@ -19,6 +19,7 @@ pub fn create(
     expires_time: Option<u64>,
     token: Token,
 ) -> Result<Outcome, Error> {
+    rights.more_than_token()?;
     let user = whose(txn, rights, user)?;
     if expires_time.is_some_and(|time| time <= txn.held_ms()) {
         return Err(Error::invalid("expires_time", "expires_time has passed"));
@@ -48,6 +49,7 @@ pub fn create(
 }
 
 pub fn delete(txn: &mut Txn<'_>, rights: Rights, given: &Given<TokenId>) -> Result<Outcome, Error> {
+    rights.more_than_token()?;
     let Some(id) = given.id() else {
         return Err(no_token(given));
     };

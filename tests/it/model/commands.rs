@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 
 use super::{Answer, Kind, Model, Pending, Refusal, events, number, rights, text, words};
 
+/// Bytes of a password that a user chooses.
+const MIN_PASSWORD: usize = 8;
+
 impl Model {
     pub(super) fn create_user(&mut self, data: &Value, answered: &Value) -> Answer {
         self.login_is_free(text(data, "login"))?;
@@ -30,11 +33,26 @@ impl Model {
     }
 
     pub(super) fn update_user(&mut self, data: &Value) -> Answer {
+        let password = data.get("password").and_then(Value::as_str);
+        let old_password = data.get("old_password").and_then(Value::as_str);
+        if password.is_none() && (old_password.is_some() || data.get("keep_tokens").is_some()) {
+            return Err(Refusal::new("missing_field", "password"));
+        }
         let id = self.id_of(Kind::User, data)?;
         if !self.may_act_for(&id) || (data.get("role").is_some() && !self.may_do_everything()) {
             return Err(rights::forbidden());
         }
-        if let Some(password) = data.get("password").and_then(Value::as_str) {
+        if let Some(password) = password {
+            let is_own = self.asker.as_deref() == Some(id.as_str());
+            if is_own && old_password.is_none() {
+                return Err(Refusal::new("missing_field", "old_password"));
+            }
+            if is_own && password.len() < MIN_PASSWORD {
+                return Err(Refusal::new("invalid_field", "password"));
+            }
+            if old_password.is_some_and(|old| old != self.passwords[&id]) {
+                return Err(Refusal::new("login_failed", "old_password"));
+            }
             self.passwords.insert(id.clone(), password.to_owned());
         }
         if data.as_object().unwrap().len() > 1 {

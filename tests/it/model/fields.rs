@@ -20,6 +20,7 @@ enum Shape {
     Id,
     Ids,
     Role,
+    Flag,
     /// A whole number up to this.
     Number(u64),
     /// Checked where searches are.
@@ -56,6 +57,8 @@ fn fields_of(subclass: &str, cmd: &str, is_trusted: bool) -> Vec<Field> {
             ("name", LEFT_OUT, Shape::Name),
             ("surname", LEFT_OUT, Shape::ClearableName),
             ("password", LEFT_OUT, Shape::Text(MAX_PASSWORD)),
+            ("old_password", LEFT_OUT, Shape::Text(MAX_PASSWORD)),
+            ("keep_tokens", LEFT_OUT, Shape::Flag),
             ROLE,
         ],
         ("user", "get" | "delete") => vec![USER],
@@ -153,7 +156,9 @@ pub fn check(subclass: &str, cmd: &str, data: &Value, is_trusted: bool) -> Optio
 
 fn fits(shape: Shape, value: &Value) -> bool {
     match (shape, value) {
-        (Shape::OfSearch, _) | (Shape::Clearable(_) | Shape::ClearableName, Value::Null) => true,
+        (Shape::OfSearch, _)
+        | (Shape::Flag, Value::Bool(_))
+        | (Shape::Clearable(_) | Shape::ClearableName, Value::Null) => true,
         (Shape::Text(max), Value::String(text)) => !text.is_empty() && is_text(text, max),
         (Shape::Optional(max) | Shape::Clearable(max), Value::String(text)) => is_text(text, max),
         (Shape::Login, Value::String(login)) => {

@@ -220,7 +220,22 @@ fn data_for(rng: &mut StdRng, model: &Model, subclass: &str, cmd: &str) -> Value
             sometimes(rng, &mut data, "name", 0.4, |rng| json!(name(rng)));
             sometimes(rng, &mut data, "surname", 0.4, clearable_text);
             sometimes(rng, &mut data, "role", 0.2, role);
-            sometimes(rng, &mut data, "password", 0.1, |_| json!("another"));
+            let mut chance = 0.01;
+            if rng.random_bool(0.15) {
+                let passwords = ["another", "another one", "yet another one"];
+                data["password"] = json!(passwords.choose(rng));
+                chance = 0.7;
+            }
+            sometimes(rng, &mut data, "old_password", chance, |rng| {
+                let known = model.object(Kind::User, &user);
+                match known {
+                    Some(_) if rng.random_bool(0.8) => json!(model.password(&user)),
+                    _ => json!("wrong"),
+                }
+            });
+            sometimes(rng, &mut data, "keep_tokens", chance, |rng| {
+                json!(rng.random_bool(0.5))
+            });
             data
         }
         ("user", _) => json!({"user_id": user}),
@@ -397,6 +412,7 @@ fn spoil(rng: &mut StdRng, data: &mut Value) {
         "description",
         "message",
         "password",
+        "old_password",
         "nonce",
     ]
     .contains(&name.as_str());

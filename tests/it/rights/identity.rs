@@ -122,7 +122,7 @@ fn an_open_registration_makes_the_stranger_a_user_and_no_more() {
     let taken = root.create_user("taken@example.org");
     let before = newest(&mut root);
     let mut client = daemon.stranger();
-    let mut data = json!({"login": "eve@example.org", "name": "Eve", "password": "s3cret"});
+    let mut data = json!({"login": "eve@example.org", "name": "Eve", "password": "s3cret s3cret"});
     for role in ["admin", "user"] {
         data["role"] = json!(role);
         let refused = client.error("user", "create", data.clone());
@@ -147,7 +147,7 @@ fn an_open_registration_makes_the_stranger_a_user_and_no_more() {
     data["login"] = json!("mallory@example.org");
     assert_eq!(client.code("user", "create", data.clone()), "forbidden");
     // The password is the one that was given, and the others' sessions are untouched.
-    daemon.user("eve@example.org");
+    daemon.stranger().login("eve@example.org", "s3cret s3cret");
     client.ok("session", "logout", json!({}));
     client.ok("user", "create", data);
 }
@@ -259,16 +259,16 @@ fn tokens_are_their_owners_alone() {
         bot.ok("session", "get", json!({}))["login"],
         "ann@example.org"
     );
-    // The token makes another one of the same user's, and none for others.
-    let second = bot.ok("session", "token_create", json!({"name": "second"}));
-    assert_eq!(
-        bot.code(
-            "session",
-            "token_create",
-            json!({"name": "third", "user_id": ben})
-        ),
-        "forbidden"
-    );
+    // A token makes none, and a user none for others.
+    for data in [
+        json!({"name": "second"}),
+        json!({"name": "third", "user_id": ben}),
+    ] {
+        assert_eq!(bot.code("session", "token_create", data), "forbidden");
+    }
+    let second = client.ok("session", "token_create", json!({"name": "second"}));
+    let for_ben = json!({"name": "third", "user_id": ben});
+    assert_eq!(client.code("session", "token_create", for_ben), "forbidden");
     // Nobody else's word ends it.
     let delete = json!({"token_id": token["token_id"]});
     assert_eq!(

@@ -23,10 +23,14 @@ pub enum Actor {
     Admin,
     /// A trusted connection.
     Trusted,
+    /// A member that logged in with a token.
+    ByToken,
+    /// An admin that logged in with a token.
+    AdminByToken,
 }
 
 impl Actor {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Stranger,
         Self::Outsider,
         Self::Former,
@@ -35,6 +39,8 @@ impl Actor {
         Self::Departed,
         Self::Admin,
         Self::Trusted,
+        Self::ByToken,
+        Self::AdminByToken,
     ];
 
     pub fn name(self) -> &'static str {
@@ -47,6 +53,8 @@ impl Actor {
             Self::Departed => "departed",
             Self::Admin => "admin",
             Self::Trusted => "trusted",
+            Self::ByToken => "by_token",
+            Self::AdminByToken => "admin_by_token",
         }
     }
 }
@@ -87,7 +95,7 @@ impl Scene {
         let itself = root.create_user(&login);
         let another = root.create_user(&another_login);
         let third = root.create_user(&format!("third{number}@example.org"));
-        if actor == Actor::Admin {
+        if matches!(actor, Actor::Admin | Actor::AdminByToken) {
             root.ok(
                 "user",
                 "update",
@@ -100,12 +108,27 @@ impl Scene {
             Actor::Trusted => daemon.client(),
             _ => daemon.stranger(),
         };
-        if !matches!(actor, Actor::Trusted | Actor::Stranger) {
-            client.login(&login, "s3cret");
+        let mut token_of = |user: &str| {
+            let data = json!({"name": "bot", "user_id": user});
+            let token = root.ok("session", "token_create", data);
+            ["token_id", "token"].map(|field| token[field].as_str().unwrap().to_owned())
+        };
+        let [my_token, token] = token_of(&itself);
+        let [their_token, _] = token_of(&another);
+        match actor {
+            Actor::Trusted | Actor::Stranger => {}
+            Actor::ByToken | Actor::AdminByToken => {
+                client.ok("session", "login", json!({"token": token}));
+            }
+            _ => {
+                client.login(&login, "s3cret");
+            }
         }
         let here = match actor {
             Actor::Creator | Actor::Departed => client.create_conversation("here", &[&another]),
-            Actor::Member | Actor::Former => theirs.create_conversation("here", &[&itself]),
+            Actor::Member | Actor::Former | Actor::ByToken => {
+                theirs.create_conversation("here", &[&itself])
+            }
             _ => theirs.create_conversation("here", &[]),
         };
         let elsewhere = theirs.create_conversation("elsewhere", &[]);
@@ -119,13 +142,6 @@ impl Scene {
                 json!({"conversation_id": here, "user_ids": [itself]}),
             );
         }
-        let mut token_of = |user: &str| {
-            let data = json!({"name": "bot", "user_id": user});
-            let token = root.ok("session", "token_create", data);
-            ["token_id", "token"].map(|field| token[field].as_str().unwrap().to_owned())
-        };
-        let [my_token, token] = token_of(&itself);
-        let [their_token, _] = token_of(&another);
         let my_session = client.ok("session", "get", json!({}));
         Self {
             my_session: my_session["session_id"].as_str().unwrap().to_owned(),
@@ -165,7 +181,7 @@ impl Scene {
 
     fn user(&self, object: &str) -> &str {
         match object {
-            "itself" | "my_role" | "my_password" => &self.itself,
+            "itself" | "my_role" | "my_password" | "my_unproven" | "my_short" => &self.itself,
             "another" | "its_role" | "its_password" => &self.another,
             "a_third" | "elsewhere" => &self.third,
             _ => panic!("the user {object}"),
@@ -202,8 +218,16 @@ impl Scene {
             ("update", "my_role" | "its_role") => {
                 json!({"user_id": self.user(object), "role": "admin"})
             }
-            ("update", "my_password" | "its_password") => {
+            ("update", "my_unproven" | "its_password") => {
                 json!({"user_id": self.user(object), "password": "another"})
+            }
+            ("update", "my_password" | "my_short") => {
+                let password = if object == "my_short" {
+                    "another"
+                } else {
+                    "a good one"
+                };
+                json!({"user_id": self.user(object), "password": password, "old_password": "s3cret"})
             }
             ("update", _) => json!({"user_id": self.user(object), "name": "Renamed"}),
             ("search", _) => json!({"filter": {"user_id": self.user(object)}}),
