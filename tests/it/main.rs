@@ -16,6 +16,7 @@ mod differential;
 mod disk;
 mod endings;
 mod envelope;
+mod fail2ban;
 mod gone;
 mod habits;
 mod harness;
