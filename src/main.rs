@@ -95,7 +95,8 @@ fn main() -> ExitCode {
     // Under systemd the unit says where the data is: in the first of its state directories.
     let data_dir = arguments.data_dir.or_else(|| {
         let directories = std::env::var_os("STATE_DIRECTORY")?;
-        let first = directories.as_bytes().split(|byte| *byte == b':').next()?;
+        let mut directories = directories.as_bytes().split(|byte| *byte == b':');
+        let first = directories.find(|path| !path.is_empty())?;
         Some(PathBuf::from(OsStr::from_bytes(first)))
     });
     let overrides = Overrides {

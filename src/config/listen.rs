@@ -109,6 +109,16 @@ pub struct Allowed {
 }
 
 impl Allowed {
+    /// The members of one group.
+    #[cfg(test)]
+    #[must_use]
+    pub fn members_of(gid: u32) -> Self {
+        Self {
+            uids: Vec::new(),
+            gids: vec![gid],
+        }
+    }
+
     /// The group that the file of the socket is to have, so that its members can open it.
     #[must_use]
     pub fn group(&self) -> Option<u32> {

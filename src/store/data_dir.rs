@@ -1,5 +1,5 @@
-//! The data directory as the file system sees it: descriptors that stay with it whatever its path names later, its
-//! locks, small files that are there whole or not at all, and where its unsynced writes live.
+//! The data directory as the file system sees it: descriptors that stay with it whatever its path names later, small
+//! files that are there whole or not at all, and where its unsynced writes live.
 //!
 //! It must not know what the files mean.
 
@@ -22,6 +22,9 @@ const FILE_MODE: Mode = Mode::from_raw_mode(0o600);
 const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o700);
 /// The rights of the group and of everybody else.
 const OTHERS: u32 = 0o077;
+const OTHERS_WRITE: u32 = 0o022;
+/// In a directory: who may write there removes only what is its own.
+const STICKY: u32 = 0o1000;
 
 /// A directory that is held open. Names are looked up in the directory itself, so that they go on meaning the same files
 /// when its path is renamed, removed or replaced.
@@ -59,15 +62,47 @@ impl From<Stat> for Identity {
     }
 }
 
-/// Who can get at a file or directory.
+/// Who can get at a file, a directory or a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
-    /// It is a directory.
-    pub directory: bool,
-    /// It belongs to the user that chatd runs as.
-    pub own: bool,
-    /// Others than its owner may read, write or enter it.
-    pub others: bool,
+    /// What it is.
+    pub kind: FileType,
+    /// The user that it belongs to.
+    pub owner: u32,
+    mode: u32,
+}
+
+impl Access {
+    /// Whether it belongs to the user that chatd runs as.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.owner == geteuid().as_raw()
+    }
+
+    /// Whether it is a link.
+    #[must_use]
+    pub fn is_link(&self) -> bool {
+        self.kind == FileType::Symlink
+    }
+
+    /// Whether others than its owner may read, write or enter it. A link is nobody's: what it leads to is looked at
+    /// where it is.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !self.is_link() && self.mode & OTHERS != 0
+    }
+
+    /// Whether others than its owner may write it, or into it.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        !self.is_link() && self.mode & OTHERS_WRITE != 0
+    }
+
+    /// Whether it is a directory that is meant for several users, as /tmp is.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.mode & STICKY != 0
+    }
 }
 
 impl Directory {
@@ -109,6 +144,11 @@ impl Directory {
         })
     }
 
+    /// Locks the directory itself, as long as it is open.
+    pub fn lock(&self) -> Result<(), Errno> {
+        flock(&self.descriptor, FlockOperation::NonBlockingLockExclusive)
+    }
+
     /// The path that it was opened by.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -123,7 +163,12 @@ impl Directory {
 
     /// Which directory it is.
     pub fn identity(&self) -> io::Result<Identity> {
-        Ok(fstat(&self.descriptor)?.into())
+        Ok(self.stat()?.into())
+    }
+
+    /// About the directory itself.
+    pub fn stat(&self) -> io::Result<Stat> {
+        Ok(fstat(&self.descriptor)?)
     }
 
     /// Opens a file for reading.
@@ -131,9 +176,9 @@ impl Directory {
         self.open_with(name, OFlags::RDONLY)
     }
 
-    /// Opens a file that is there for appending.
+    /// Opens a file that is there for appending. A link is not followed.
     pub fn append(&self, name: &str) -> io::Result<File> {
-        self.open_with(name, OFlags::WRONLY | OFlags::APPEND)
+        self.open_with(name, OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW)
     }
 
     /// Makes a file that is not there yet, for appending.
@@ -144,12 +189,16 @@ impl Directory {
         )
     }
 
-    /// Opens a file for appending, and makes it if it is missing.
+    /// Opens a file for appending, and makes it if it is missing. A link of this name is not followed but removed.
     pub fn append_or_create(&self, name: &str) -> io::Result<File> {
-        self.open_with(
-            name,
-            OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW,
-        )
+        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW;
+        match self.open_with(name, flags) {
+            Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
+                self.remove(name)?;
+                self.open_with(name, flags)
+            }
+            opened => opened,
+        }
     }
 
     fn open_with(&self, name: impl AsRef<Path>, flags: OFlags) -> io::Result<File> {
@@ -185,14 +234,13 @@ impl Directory {
         Ok(statat(&self.descriptor, name, AtFlags::empty())?)
     }
 
-    /// Who can get at something in it. A link is nobody's: what it leads to is looked at where it is.
-    pub fn access(&self, name: &str) -> io::Result<Access> {
-        let about = statat(&self.descriptor, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        let kind = FileType::from_raw_mode(about.st_mode);
+    /// Who can get at something in it; a link is not followed.
+    pub fn access(&self, name: impl AsRef<Path>) -> io::Result<Access> {
+        let about = statat(&self.descriptor, name.as_ref(), AtFlags::SYMLINK_NOFOLLOW)?;
         Ok(Access {
-            directory: kind == FileType::Directory,
-            own: about.st_uid == geteuid().as_raw(),
-            others: kind != FileType::Symlink && about.st_mode & OTHERS != 0,
+            kind: FileType::from_raw_mode(about.st_mode),
+            owner: about.st_uid,
+            mode: about.st_mode,
         })
     }
 
@@ -297,47 +345,6 @@ pub fn is_full(error: &io::Error) -> bool {
     )
 }
 
-/// The lock of a data directory: held by one daemon at a time, until it is dropped.
-#[derive(Debug)]
-pub struct Lock {
-    _file: File,
-}
-
-/// The file that is locked besides the directory itself: older builds lock nothing else.
-pub const LOCK_FILE: &str = "lock";
-
-impl Lock {
-    /// Locks a directory, or gives the text that says why not.
-    pub fn take(directory: &Directory) -> Result<Self, String> {
-        let in_use = || {
-            format!(
-                "{} is in use by another chatd; stop that one, or give this one a data_dir of its own",
-                directory.path().display()
-            )
-        };
-        match flock(
-            &directory.descriptor,
-            FlockOperation::NonBlockingLockExclusive,
-        ) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Err(in_use()),
-            // Some network file systems lock files alone.
-            Err(error) => tracing::debug!(%error, "the data directory itself cannot be locked"),
-        }
-        let path = directory.join(LOCK_FILE);
-        let file = directory
-            .append_or_create(LOCK_FILE)
-            .map_err(|error| format!("cannot open {}: {error}", path.display()))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(fs::TryLockError::WouldBlock) => Err(in_use()),
-            Err(fs::TryLockError::Error(error)) => {
-                Err(format!("cannot lock {}: {error}", path.display()))
-            }
-        }
-    }
-}
-
 /// Where unsynced writes live: this boot of the machine, and this mount of the disk. When either is another one, they
 /// may be lost.
 #[derive(Debug, PartialEq, Eq)]
@@ -354,6 +361,7 @@ impl Residence {
         const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
         let boot = boot.map(|id| id.trim().to_owned());
+        let boot = boot.filter(|id| !id.is_empty());
         let wanted = StatxFlags::from_bits_retain(STATX_MNT_ID_UNIQUE);
         let found = statx(&directory.descriptor, "", AtFlags::EMPTY_PATH, wanted)?;
         Ok(Self {
@@ -407,7 +415,15 @@ mod tests {
         }
         let target = scratch.path().join("target");
         symlink(&target, directory.join("link")).unwrap();
-        assert!(directory.append_or_create("link").is_err());
+        assert!(directory.append("link").is_err());
+        assert!(directory.create_new("link").is_err());
+        directory.write_synced("link", "text").unwrap();
+        symlink(&target, directory.join("made")).unwrap();
+        directory.append_or_create("made").unwrap();
+        for name in ["link", "made"] {
+            let about = directory.access(name).unwrap();
+            assert_eq!(about.kind, FileType::RegularFile, "{name}");
+        }
         assert!(!target.exists());
     }
 
@@ -428,19 +444,6 @@ mod tests {
         directory.remove_tree("tree").unwrap();
         assert!(!directory.has("tree").unwrap());
         assert!(outside.join("kept").exists());
-    }
-
-    #[test]
-    fn a_directory_is_locked_once_even_without_its_lock_file() {
-        let scratch = tempfile::tempdir().unwrap();
-        let path = scratch.path().join("data");
-        let directory = Directory::make(&path).unwrap();
-        let lock = Lock::take(&directory).unwrap();
-        fs::remove_file(path.join(LOCK_FILE)).unwrap();
-        let second = Directory::make(&path).unwrap();
-        assert!(Lock::take(&second).unwrap_err().contains("in use"));
-        drop((lock, directory));
-        assert!(Lock::take(&second).is_ok());
     }
 
     #[test]

@@ -15,12 +15,13 @@ use crate::error::Error;
 use crate::limits::SEGMENT_MAX_BYTES;
 use crate::model::{Events, Id, IdMaker, Seq};
 use crate::store::actor::{Backend, CommitError};
-use crate::store::data_dir::{Directory, LOCK_FILE, Lock, is_full};
+use crate::store::data_dir::{Directory, is_full};
 use crate::store::failure::Failure;
 use crate::store::journal::{
     AppendError, CheckedJournal, Damage, JournalReader, JournalWriter, Record, begin_audit,
 };
-use crate::store::modes;
+use crate::store::lock::{LOCK_FILE, Lock};
+use crate::store::modes::{self, Own};
 use crate::store::recent::Recent;
 use crate::store::room::{RESERVE_FILE, Room};
 use crate::store::state::State;
@@ -38,15 +39,10 @@ use tokio_util::sync::CancellationToken;
 /// The directory of the journal.
 const JOURNAL: &str = "journal";
 /// What chatd makes in a data directory.
-const OWN: &[&str] = &[
-    LOCK_FILE,
-    RUNNING,
-    STOPPED,
-    RESERVE_FILE,
-    JOURNAL,
-    STATE,
-    OLD_STATE,
-];
+const OWN: Own = Own {
+    files: &[LOCK_FILE, RUNNING, STOPPED, RESERVE_FILE],
+    directories: &[JOURNAL, STATE, OLD_STATE],
+};
 /// A row may take at most this part of a sled segment: larger ones would go to files of their own.
 const SEGMENT_ROWS: usize = 80;
 /// Bytes of the smallest and the largest segment.
@@ -94,8 +90,8 @@ impl Embedded {
             move |error: io::Error| OpenError(format!("{text}: {error}"))
         };
         let directory = Arc::new(find(data_dir, settings.must_exist)?);
-        let lock = Lock::take(&directory).map_err(OpenError)?;
-        modes::mend(&directory, OWN);
+        let was_open = modes::mend(&directory, OWN)?;
+        let lock = Lock::take(&directory, was_open).map_err(OpenError)?;
         let journal_dir = directory.join(JOURNAL);
         let segment_bytes = (settings.max_message_bytes * SEGMENT_ROWS)
             .next_power_of_two()
@@ -230,7 +226,10 @@ fn find(data_dir: &Path, must_exist: bool) -> Result<Directory, OpenError> {
         opened => Some(opened.map_err(|error| cannot("open the data directory", error))?),
     };
     let has_data = match &found {
-        Some(found) => has_data(found).map_err(|error| cannot("look into", error))?,
+        Some(found) => {
+            modes::check(found, OWN)?;
+            has_data(found).map_err(|error| cannot("look into", error))?
+        }
         None => false,
     };
     match found {
@@ -242,7 +241,9 @@ fn find(data_dir: &Path, must_exist: bool) -> Result<Directory, OpenError> {
         _ => {
             tracing::info!(data_dir = %path, "the data directory is new: there is nothing stored yet");
             let made = Directory::make(data_dir);
-            made.map_err(|error| cannot("make the data directory", error))
+            let made = made.map_err(|error| cannot("make the data directory", error))?;
+            modes::check(&made, OWN)?;
+            Ok(made)
         }
     }
 }

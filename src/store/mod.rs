@@ -16,6 +16,7 @@ mod failure;
 mod fair;
 mod journal;
 mod keys;
+mod lock;
 mod memory;
 mod modes;
 mod moment;

@@ -222,6 +222,13 @@ fn open_sled(data_dir: &Directory, name: &str, segment_bytes: usize) -> Result<B
     let other = |error: io::Error| Refused::Other(error.to_string());
     let state = data_dir.make_in(name).map_err(other)?;
     for name in state.names().map_err(other)? {
+        // sled would follow it, and write to what it leads to.
+        if state.access(&name).map_err(other)?.is_link() {
+            return Err(Refused::Damaged(format!(
+                "{} is a link",
+                state.join(&name).display()
+            )));
+        }
         // What a crash leaves of a snapshot would make sled report corruption.
         if name.to_string_lossy().ends_with(".generating") {
             state.remove(&name).map_err(other)?;
@@ -298,6 +305,10 @@ impl Files {
     fn of(directory: &Directory) -> io::Result<Self> {
         let mut lines = String::new();
         for name in directory.names()? {
+            if directory.access(&name)?.is_link() {
+                let _ = writeln!(lines, "{} is a link", name.display());
+                continue;
+            }
             let about = directory.open(&name)?.metadata()?;
             if about.is_file() {
                 let (seconds, nanoseconds) = (about.mtime(), about.mtime_nsec());
