@@ -6,7 +6,7 @@
 
 mod queue;
 
-pub use queue::{Busy, Turn};
+pub use queue::{Busy, Repute, Turn};
 
 use crate::error::Error;
 use crate::model::{Password, PasswordHash};
@@ -71,8 +71,8 @@ impl Hasher {
     }
 
     /// Waits for a thread for anybody else; an error says when to come back.
-    pub async fn stranger(&self, caller: Caller, suspicious: bool) -> Result<Thread, Busy> {
-        let turn = self.strangers.turn(caller, suspicious).await;
+    pub async fn stranger(&self, caller: Caller, repute: Repute) -> Result<Thread, Busy> {
+        let turn = self.strangers.turn(caller, repute).await;
         turn.map(Thread::Stranger)
     }
 
@@ -84,7 +84,7 @@ impl Hasher {
     /// The hash of a password.
     pub async fn hash(&self, password: Password, thread: Thread) -> Result<PasswordHash, Error> {
         let cost = self.cost;
-        let hashed = work(thread, move || {
+        let hashed = work(thread, move |_| {
             bcrypt::hash(password.reveal(), cost).map_err(|error| error.to_string())
         });
         match hashed.await {
@@ -109,7 +109,7 @@ impl Hasher {
         let exists = hash.is_some();
         let hash = hash.unwrap_or_else(|| self.dummy.clone());
         let cost = self.cost;
-        let verified = work(thread, move || {
+        let verified = work(thread, move |thread| {
             let right = bcrypt::verify(password.reveal(), hash.reveal()).unwrap_or_else(|error| {
                 tracing::error!(%error, "a password could not be verified");
                 false
@@ -117,6 +117,9 @@ impl Hasher {
             verdict(exists && right);
             if !(exists && right) {
                 return Ok(None);
+            }
+            if let Thread::Stranger(turn) = thread {
+                turn.is_of_account();
             }
             let hash = new.map(|new| bcrypt::hash(new.reveal(), cost).map(PasswordHash::new));
             let hash = hash.transpose().map_err(|error| error.to_string())?;
@@ -132,13 +135,13 @@ impl Hasher {
 /// Does slow work, with the thread that it has its turn on.
 async fn work<T: Send + 'static>(
     mut thread: Thread,
-    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+    work: impl FnOnce(&Thread) -> Result<T, String> + Send + 'static,
 ) -> Result<T, String> {
     let done = tokio::task::spawn_blocking(move || {
         if let Thread::Stranger(turn) = &mut thread {
             turn.begin();
         }
-        work()
+        work(&thread)
     });
     done.await
         .unwrap_or_else(|error| Err(format!("the thread failed: {error}")))

@@ -47,6 +47,16 @@ pub const FAILED_LOGINS_MAX_ENTRIES: usize = 100_000;
 /// Seconds for which the logins from an address wait in a lane of their own after one that failed. Hashing takes so
 /// long that a crowd whose failures were forgotten in a second would keep everyone else out.
 pub const SUSPECT_SECONDS: u64 = 60;
+/// Failed logins a minute of a whole network after which all of it is suspicious.
+pub const SUSPECT_FAILURES_PER_NETWORK: u32 = 8;
+/// Accounts and tokens that are remembered to have logged in well from an address.
+pub const KNOWN_LOGINS_MAX: usize = 50_000;
+/// Of those, the addresses of one account or token.
+pub const KNOWN_LOGINS_MAX_PER_ACCOUNT: usize = 8;
+/// How many times the turns of one address a network may have to be as modest: many may share it.
+pub const LOGINS_PER_NETWORK: f64 = 4.0;
+/// Accounts, addresses and networks of which it is remembered how many passwords were hashed for them.
+pub const LOGIN_SHARES_MAX_ENTRIES: usize = 100_000;
 /// Milliseconds of work on passwords that may wait for the threads, before strangers are told to come back.
 pub const LOGINS_WAIT_MS: u64 = 5000;
 /// Passwords of strangers that may wait for each thread, however long they take.

@@ -1,8 +1,12 @@
-//! Who is next to have a password hashed: strangers wait here for a thread, in the order in which they first asked.
+//! Who is next to have a password hashed: strangers wait here for a thread. Those who have had least of the threads lately
+//! come first (`shares.rs`), and among them whoever first asked.
 //!
 //! Few wait here. The others are told when to come back, and keep their place meanwhile: whoever comes back as it was told
-//! stands where it stood. Those whose addresses are suspicious have a lane of their own, which is served when the other
+//! stands where it stood. Where there is no room, whoever asks for most goes: the last one of the greediest network,
+//! address or account. Those whose addresses are suspicious have a lane of their own, which is served when the other
 //! one is empty, and now and then when it is not. It knows callers and times, no passwords.
+
+mod shares;
 
 use crate::limits::{
     LOGIN_PLACES_MAX, LOGIN_PLACES_MAX_PER_ADDRESS, LOGIN_RETRY_MAX_MS, LOGIN_RETRY_MIN_MS,
@@ -11,13 +15,28 @@ use crate::limits::{
 };
 use crate::registry::Source;
 use crate::throttle::Caller;
-use std::collections::{BTreeMap, HashMap};
+use shares::{Asker, Shares};
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// Turns that others have before one of the suspicious has its own.
 const TURNS_OF_OTHERS: usize = 3;
+/// Classes of those who were told to come back, by what they ask for: each class for twice as much as the one before.
+const CLASSES: usize = 16;
+
+/// What is known of one who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repute {
+    /// This account logged in well from there before, or is logged in.
+    Known,
+    /// Nothing.
+    Unknown,
+    /// It failed lately, or asked before its time.
+    Suspicious,
+}
 
 /// The queue.
 #[derive(Debug)]
@@ -29,8 +48,9 @@ pub struct Queue {
 #[derive(Debug)]
 struct State {
     free: usize,
-    /// Those of good repute, and the suspicious.
+    /// All others, and the suspicious.
     lanes: [Lane; 2],
+    shares: Shares,
     /// The number of the last one who asked for the first time.
     asked: u64,
     /// Turns of others since one of the suspicious had its own.
@@ -46,19 +66,22 @@ struct Lane {
     waiting: BTreeMap<u64, Waiting>,
     /// Those told to come back.
     away: BTreeMap<u64, Away>,
+    /// The same by what they ask for.
+    by_class: [BTreeSet<u64>; CLASSES],
     by_caller: HashMap<Caller, u64>,
     by_source: HashMap<Source, usize>,
 }
 
 #[derive(Debug)]
 struct Waiting {
-    caller: Caller,
+    asker: Asker,
     granted: oneshot::Sender<Result<(), Busy>>,
 }
 
 #[derive(Debug)]
 struct Away {
-    caller: Caller,
+    asker: Asker,
+    class: usize,
     /// From when on it may be here again, and until when it must be.
     due: Instant,
     lost: Instant,
@@ -72,6 +95,7 @@ pub struct Busy(pub Duration);
 #[derive(Debug)]
 pub struct Turn {
     queue: Arc<Queue>,
+    asker: Asker,
     /// Since when it is at work.
     began: Option<Instant>,
 }
@@ -86,6 +110,7 @@ enum Asked {
 /// A place among those who wait.
 struct Place {
     queue: Arc<Queue>,
+    asker: Asker,
     lane: usize,
     number: u64,
     granted: oneshot::Receiver<Result<(), Busy>>,
@@ -95,26 +120,28 @@ impl Queue {
     /// A queue for so many threads, where a turn takes about `each`.
     #[must_use]
     pub fn new(threads: usize, each: Duration) -> Arc<Self> {
+        let now = Instant::now();
         Arc::new(Self {
             threads,
             state: Mutex::new(State {
                 free: threads,
                 lanes: Default::default(),
+                shares: Shares::new(now),
                 asked: 0,
                 in_a_row: 0,
                 each,
-                purged: Instant::now(),
+                purged: now,
             }),
         })
     }
 
     /// Waits for a turn; an error says when to come back.
-    pub async fn turn(self: &Arc<Self>, caller: Caller, suspicious: bool) -> Result<Turn, Busy> {
-        match self.ask(caller, suspicious, Instant::now()) {
+    pub async fn turn(self: &Arc<Self>, caller: Caller, repute: Repute) -> Result<Turn, Busy> {
+        match self.ask(caller, repute, Instant::now()) {
             Asked::Now(turn) => Ok(turn),
             Asked::Busy(busy) => Err(busy),
             Asked::Wait(mut place) => match (&mut place.granted).await {
-                Ok(Ok(())) => Ok(self.granted()),
+                Ok(Ok(())) => Ok(self.granted(place.asker)),
                 Ok(Err(busy)) => Err(busy),
                 // The queue drops nobody.
                 Err(_) => Err(Busy(Duration::from_millis(LOGIN_RETRY_MIN_MS))),
@@ -124,15 +151,20 @@ impl Queue {
 
     /// Forgets the place of one that did not wait as it was told.
     pub fn forget(&self, caller: Caller) {
-        for lane in &mut self.lock().lanes {
-            if let Some(&number) = lane.by_caller.get(&caller) {
-                lane.come_back(number);
+        let mut state = self.lock();
+        for which in 0..state.lanes.len() {
+            if let Some(&number) = state.lanes[which].by_caller.get(&caller) {
+                state.come_back(which, number);
             }
         }
     }
 
-    fn ask(self: &Arc<Self>, caller: Caller, suspicious: bool, now: Instant) -> Asked {
-        let which = usize::from(suspicious);
+    fn ask(self: &Arc<Self>, caller: Caller, repute: Repute, now: Instant) -> Asked {
+        let which = usize::from(repute == Repute::Suspicious);
+        let asker = Asker {
+            caller,
+            known: repute == Repute::Known,
+        };
         let mut state = self.lock();
         state.purge(now);
         let lane = &mut state.lanes[which];
@@ -143,7 +175,7 @@ impl Queue {
             if now < due {
                 return Asked::Busy(Busy(due - now));
             }
-            lane.come_back(number);
+            state.come_back(which, number);
         }
         let number = kept.unwrap_or_else(|| {
             state.asked += 1;
@@ -151,44 +183,41 @@ impl Queue {
         });
         if state.free > 0 {
             state.free -= 1;
+            state.shares.take(&asker, now);
             drop(state);
-            return Asked::Now(self.granted());
+            return Asked::Now(self.granted(asker));
         }
-        let most = state.most(which, self.threads);
-        let lane = &mut state.lanes[which];
-        let here = lane.waiting.len();
-        let room = if kept.is_some() {
-            here < 2 * most
-        } else {
-            // Whoever is away comes first, as long as the threads have enough to do until then.
-            here < self.threads.min(most) || here + lane.away.len() < most
-        };
+        state.shares.hold(&asker);
         let mut displaced = None;
-        if !room {
-            let later = kept.and_then(|_| lane.waiting.last_entry());
-            match later.filter(|last| *last.key() > number) {
-                Some(last) => displaced = Some(last.remove_entry()),
-                None => return Asked::Busy(state.send_away(which, number, caller, now, self)),
+        if !state.has_room(which, &asker, kept.is_some(), self.threads, now) {
+            let own = Rank::new(state.shares.wants(&asker, now), &asker, number);
+            match state.greediest(which, now).filter(|most| *most > own) {
+                Some(most) => displaced = state.lanes[which].waiting.remove_entry(&most.number),
+                None => return Asked::Busy(state.send_away(which, number, asker, now, self)),
             }
         }
         let (granted, receiver) = oneshot::channel();
-        lane.waiting.insert(number, Waiting { caller, granted });
-        if let Some((number, last)) = displaced {
-            let busy = state.send_away(which, number, last.caller, now, self);
-            let _ = last.granted.send(Err(busy));
+        state.lanes[which]
+            .waiting
+            .insert(number, Waiting { asker, granted });
+        if let Some((number, most)) = displaced {
+            let busy = state.send_away(which, number, most.asker, now, self);
+            let _ = most.granted.send(Err(busy));
         }
         drop(state);
         Asked::Wait(Place {
             queue: Arc::clone(self),
+            asker,
             lane: which,
             number,
             granted: receiver,
         })
     }
 
-    fn granted(self: &Arc<Self>) -> Turn {
+    fn granted(self: &Arc<Self>, asker: Asker) -> Turn {
         Turn {
             queue: Arc::clone(self),
+            asker,
             began: None,
         }
     }
@@ -203,46 +232,139 @@ impl Turn {
     pub fn begin(&mut self) {
         self.began = Some(Instant::now());
     }
+
+    /// Says that whoever has it owns the account: the turn is one of the account's.
+    pub fn is_of_account(&self) {
+        let mut state = self.queue.lock();
+        state.shares.take_of_account(&self.asker, Instant::now());
+    }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
+        let now = Instant::now();
         let mut state = self.queue.lock();
-        if let Some(began) = self.began {
-            state.each = (state.each * 7 + began.elapsed()) / 8;
+        match self.began {
+            Some(began) => state.each = (state.each * 7 + (now - began)) / 8,
+            None => state.shares.take_back(&self.asker, now),
         }
-        state.hand_on();
+        state.hand_on(now);
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        let now = Instant::now();
         let mut state = self.queue.lock();
-        let waited = state.lanes[self.lane].waiting.remove(&self.number);
-        if waited.is_none() && self.granted.try_recv() == Ok(Ok(())) {
+        if state.lanes[self.lane]
+            .waiting
+            .remove(&self.number)
+            .is_some()
+        {
+            state.shares.release(&self.asker);
+        } else if self.granted.try_recv() == Ok(Ok(())) {
             // It was its turn, but it had gone.
-            state.hand_on();
+            state.shares.take_back(&self.asker, now);
+            state.hand_on(now);
         }
+    }
+}
+
+/// Where one stands among the others: the first has had, or asks for, the least.
+#[derive(Clone, Copy, Debug)]
+struct Rank {
+    turns: f64,
+    is_unknown: bool,
+    number: u64,
+}
+
+impl Rank {
+    const fn new(turns: f64, asker: &Asker, number: u64) -> Self {
+        Self {
+            turns,
+            is_unknown: !asker.known,
+            number,
+        }
+    }
+}
+
+impl PartialEq for Rank {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Rank {}
+
+impl PartialOrd for Rank {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Rank {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let by_turns = self.turns.total_cmp(&other.turns);
+        let rest = (self.is_unknown, self.number).cmp(&(other.is_unknown, other.number));
+        by_turns.then(rest)
     }
 }
 
 impl State {
     /// Gives the thread that is free now to the next one.
-    fn hand_on(&mut self) {
+    fn hand_on(&mut self, now: Instant) {
         loop {
-            let [good, suspicious] = &mut self.lanes;
+            let [good, suspicious] = &self.lanes;
             let other = !suspicious.waiting.is_empty()
                 && (good.waiting.is_empty() || self.in_a_row >= TURNS_OF_OTHERS);
-            let lane = if other { suspicious } else { good };
             self.in_a_row = if other { 0 } else { self.in_a_row + 1 };
-            let Some((_, next)) = lane.waiting.pop_first() else {
+            let lane = &mut self.lanes[usize::from(other)];
+            let shares = &self.shares;
+            let ranks = lane
+                .waiting
+                .iter()
+                .map(|(&number, one)| Rank::new(shares.had(&one.asker, now), &one.asker, number));
+            let first = ranks.min().map(|first| first.number);
+            let Some(next) = first.and_then(|number| lane.waiting.remove(&number)) else {
                 self.free += 1;
                 return;
             };
+            self.shares.release(&next.asker);
             if next.granted.send(Ok(())).is_ok() {
+                self.shares.take(&next.asker, now);
                 return;
             }
         }
+    }
+
+    /// Whether one more may wait without another giving way.
+    fn has_room(
+        &self,
+        which: usize,
+        asker: &Asker,
+        is_kept: bool,
+        threads: usize,
+        now: Instant,
+    ) -> bool {
+        let most = self.most(which, threads);
+        let lane = &self.lanes[which];
+        let here = lane.waiting.len();
+        if is_kept {
+            return here < 2 * most;
+        }
+        // Whoever is away and asks for no more comes first, as long as the threads have enough to do until then.
+        let class = class_of(self.shares.wants(asker, now));
+        let first: usize = lane.by_class[..=class].iter().map(BTreeSet::len).sum();
+        here < threads.min(most) || here + first < most
+    }
+
+    /// Whoever asks for most of those that wait here.
+    fn greediest(&self, which: usize, now: Instant) -> Option<Rank> {
+        let waiting = self.lanes[which].waiting.iter();
+        let ranks = waiting.map(|(&number, one)| {
+            Rank::new(self.shares.wants(&one.asker, now), &one.asker, number)
+        });
+        ranks.max()
     }
 
     /// How many may wait here who ask for the first time.
@@ -260,7 +382,7 @@ impl State {
         &mut self,
         which: usize,
         number: u64,
-        caller: Caller,
+        asker: Asker,
         now: Instant,
         queue: &Queue,
     ) -> Busy {
@@ -269,11 +391,13 @@ impl State {
             .iter()
             .map(|lane| lane.waiting.len() + lane.away.len())
             .sum();
-        let lane = &mut self.lanes[which];
-        let ahead = of_others
-            + lane.waiting.range(..number).count()
-            + lane.away.range(..number).count()
-            + queue.threads;
+        let lane = &self.lanes[which];
+        let away_before = if number == self.asked {
+            lane.away.len()
+        } else {
+            lane.away.range(..number).count()
+        };
+        let ahead = of_others + lane.waiting.len() + away_before + queue.threads;
         let turns = u32::try_from(ahead / queue.threads.max(1)).unwrap_or(u32::MAX);
         // A little too early, so that it waits here for the rest and no thread waits for it.
         let wait = each.saturating_mul(turns) * 2 / 3;
@@ -281,21 +405,62 @@ impl State {
             Duration::from_millis(LOGIN_RETRY_MIN_MS),
             Duration::from_millis(LOGIN_RETRY_MAX_MS),
         );
+        let class = class_of(self.shares.wants(&asker, now));
+        let caller = asker.caller;
         let of_source = lane.by_source.get(&caller.source()).copied().unwrap_or(0);
-        let is_full =
-            lane.away.len() >= LOGIN_PLACES_MAX || of_source >= LOGIN_PLACES_MAX_PER_ADDRESS;
-        if !is_full && !lane.by_caller.contains_key(&caller) {
+        let may_stay =
+            of_source < LOGIN_PLACES_MAX_PER_ADDRESS && !lane.by_caller.contains_key(&caller);
+        if may_stay && self.make_place(which, class) {
+            let lane = &mut self.lanes[which];
             *lane.by_source.entry(caller.source()).or_default() += 1;
             lane.by_caller.insert(caller, number);
+            lane.by_class[class].insert(number);
             let away = Away {
-                caller,
+                asker,
+                class,
                 // Clocks and timers are not that exact.
                 due: now + wait * 9 / 10,
                 lost: now + wait * 2 + Duration::from_millis(LOGINS_WAIT_MS),
             };
             lane.away.insert(number, away);
+        } else {
+            self.shares.release(&asker);
         }
         Busy(wait)
+    }
+
+    /// Sees that there is room for one more who is away: where there is none, the last of those who ask for most goes.
+    fn make_place(&mut self, which: usize, class: usize) -> bool {
+        let lane = &self.lanes[which];
+        if lane.away.len() < LOGIN_PLACES_MAX {
+            return true;
+        }
+        let mut greedier = lane.by_class[class + 1..].iter().rev();
+        let last = greedier.find_map(BTreeSet::last).copied();
+        last.is_some_and(|number| {
+            self.come_back(which, number);
+            true
+        })
+    }
+
+    /// Takes one off those who are away.
+    fn come_back(&mut self, which: usize, number: u64) {
+        let lane = &mut self.lanes[which];
+        let Some(away) = lane.away.remove(&number) else {
+            return;
+        };
+        lane.by_class[away.class].remove(&number);
+        let caller = away.asker.caller;
+        if lane.by_caller.get(&caller) == Some(&number) {
+            lane.by_caller.remove(&caller);
+        }
+        if let Some(count) = lane.by_source.get_mut(&caller.source()) {
+            *count -= 1;
+            if *count == 0 {
+                lane.by_source.remove(&caller.source());
+            }
+        }
+        self.shares.release(&away.asker);
     }
 
     /// Gives up the places of those who did not come back; once a second at most.
@@ -304,33 +469,27 @@ impl State {
             return;
         }
         self.purged = now;
-        for lane in &mut self.lanes {
-            let lost = lane.away.iter().filter(|(_, away)| away.lost < now);
+        for which in 0..self.lanes.len() {
+            let lost = self.lanes[which].away.iter();
+            let lost = lost.filter(|(_, away)| away.lost < now);
             let lost: Vec<u64> = lost.map(|(&number, _)| number).collect();
             for number in lost {
-                lane.come_back(number);
+                self.come_back(which, number);
             }
         }
     }
 }
 
-impl Lane {
-    /// Takes one off those who are away.
-    fn come_back(&mut self, number: u64) {
-        let Some(away) = self.away.remove(&number) else {
-            return;
-        };
-        if self.by_caller.get(&away.caller) == Some(&number) {
-            self.by_caller.remove(&away.caller);
+/// The class of one who asks for so many turns.
+fn class_of(turns: f64) -> usize {
+    let mut most = 2.0;
+    for class in 0..CLASSES - 1 {
+        if turns < most {
+            return class;
         }
-        let source = away.caller.source();
-        if let Some(count) = self.by_source.get_mut(&source) {
-            *count -= 1;
-            if *count == 0 {
-                self.by_source.remove(&source);
-            }
-        }
+        most *= 2.0;
     }
+    CLASSES - 1
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ mod places;
 mod source;
 mod ticket;
 
-pub use source::{Remote, Source};
+pub use source::{Network, Remote, Source};
 pub use ticket::{Expected, Ticket};
 
 use crate::hub::ConnectionId;

@@ -21,7 +21,7 @@ use crate::session::Shared;
 use crate::store::{
     self, Change, Ended, Failure, OnCommit, OpenError, Operation, Principal, Settings, Store,
 };
-use crate::throttle::{FailedLogins, Rates};
+use crate::throttle::{FailedLogins, KnownLogins, Rates};
 use crate::tls::Tls;
 use crate::wire::CloseReason;
 use hang_ups::HangUps;
@@ -313,6 +313,7 @@ pub fn share(
         registry: Arc::new(Registry::new(limits.clone())),
         hasher: Hasher::new(security.bcrypt_cost),
         failed_logins: FailedLogins::new(security.failed_logins_per_minute),
+        known_logins: KnownLogins::default(),
         memory: Arc::new(Memory::new(&limits)),
         rates: Arc::new(Rates::new(&limits)),
         limits,

@@ -186,8 +186,13 @@ impl Session {
             return Ok(None);
         };
         let account = self.account(holder.user, holder.login);
+        let caller = self.caller(&folded);
         let proof = Proof::Password(folded, holder.password_hash);
-        self.enter(account, &proof).await
+        let entered = self.enter(account, &proof).await?;
+        if entered.is_some() && !self.is_trusted() {
+            self.shared.known_logins.remember(caller);
+        }
+        Ok(entered)
     }
 
     /// Whose folded login this is, if this is its password; and then the hash of the new one, if there is to be one.
@@ -224,7 +229,9 @@ impl Session {
         let is_stranger = !self.is_trusted();
         let mut alone = None;
         if is_stranger {
-            let allowed = shared.failed_logins.look_up(caller, Instant::now()).await;
+            let known = shared.known_logins.know(caller);
+            let looked_up = shared.failed_logins.look_up(caller, known, Instant::now());
+            let allowed = looked_up.await;
             alone = allowed.map_err(|wait| {
                 let text = "this token failed too often from where you are; try again later";
                 self.told_to_wait(text, wait)
@@ -246,6 +253,7 @@ impl Session {
             }
             return Ok(None);
         };
+        let by_password = self.caller(&fold_login(&owner.login));
         let account = Account {
             token: Some(owner.token),
             expires_time: owner.expires_time,
@@ -253,6 +261,10 @@ impl Session {
         };
         let entered = self.enter(account, &Proof::Token(hash)).await?;
         if entered.is_some() {
+            if is_stranger {
+                shared.known_logins.remember(caller);
+                shared.known_logins.remember(by_password);
+            }
             self.note_use(owner.token, owner.last_used_time).await;
         }
         Ok(entered)

@@ -1,7 +1,7 @@
 //! What a login waits for: others of the same account, a thread to hash on, and the time that it was told (protocol.md, 7).
 
 use super::{Session, rate_limited};
-use crate::auth::{Busy, Thread};
+use crate::auth::{Busy, Repute, Thread};
 use crate::error::Error;
 use crate::limits::LOGIN_EXCUSED_MAX_SECONDS;
 use crate::throttle::{Attempt, Caller, Kind};
@@ -127,20 +127,16 @@ impl Session {
             return Err(self.told_to_wait(BUSY, told.until - now));
         }
         let hasty = self.told.is_some_and(|told| told.hasty);
-        let suspects = |session: &Self| {
-            let source = session.source();
-            let failed_logins = &session.shared.failed_logins;
-            kind.is_some_and(|kind| failed_logins.suspects(kind, source, Instant::now()))
-        };
-        let mut suspicious = hasty || suspects(self);
+        let mut repute = self.repute(kind, caller, hasty);
         loop {
-            match self.shared.hasher.stranger(caller, suspicious).await {
-                // Its address has failed while it waited: it waits again, behind those whose addresses have not.
-                Ok(thread) if !suspicious && suspects(self) => {
-                    suspicious = true;
-                    drop(thread);
+            match self.shared.hasher.stranger(caller, repute).await {
+                Ok(thread) => {
+                    let before = std::mem::replace(&mut repute, self.repute(kind, caller, hasty));
+                    if before == Repute::Suspicious || repute != Repute::Suspicious {
+                        return Ok(thread);
+                    }
+                    // Its address has failed while it waited: it waits again, behind those whose addresses have not.
                 }
-                Ok(thread) => return Ok(thread),
                 Err(Busy(wait)) => {
                     let until = Instant::now() + wait * 9 / 10;
                     self.told = Some(Told {
@@ -151,6 +147,22 @@ impl Session {
                     return Err(self.told_to_wait(BUSY, wait));
                 }
             }
+        }
+    }
+
+    /// What is known of who asks here. Who logged in well before is not held to account for others at the same address.
+    fn repute(&self, kind: Option<Kind>, caller: Caller, hasty: bool) -> Repute {
+        let shared = &self.shared;
+        let suspects = |kind| {
+            let now = Instant::now();
+            shared.failed_logins.suspects(kind, caller.source(), now)
+        };
+        match kind {
+            _ if hasty => Repute::Suspicious,
+            None => Repute::Known,
+            Some(_) if shared.known_logins.know(caller) => Repute::Known,
+            Some(kind) if suspects(kind) => Repute::Suspicious,
+            Some(_) => Repute::Unknown,
         }
     }
 

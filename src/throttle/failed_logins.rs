@@ -5,8 +5,11 @@
 //! locks out nobody who comes from elsewhere. A token is no guess: whoever presents one is let in if it is good, however
 //! many others failed beside it.
 
-use crate::limits::{FAILED_LOGINS_MAX_ENTRIES, FAILED_LOGINS_PER_ADDRESS, SUSPECT_SECONDS};
-use crate::registry::Source;
+use crate::limits::{
+    FAILED_LOGINS_MAX_ENTRIES, FAILED_LOGINS_PER_ADDRESS, SUSPECT_FAILURES_PER_NETWORK,
+    SUSPECT_SECONDS,
+};
+use crate::registry::{Network, Source};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -35,6 +38,8 @@ struct State {
     under_way: HashMap<Key, u32>,
     /// Until when an address is suspicious.
     suspects: HashMap<(Kind, Source), Instant>,
+    /// The failures of whole networks: each of their addresses may fail for the first time.
+    networks: HashMap<(Kind, Network), Level>,
     purged: Instant,
 }
 
@@ -62,6 +67,11 @@ impl Caller {
     pub const fn source(&self) -> Source {
         self.source
     }
+
+    /// The hash of its account or token.
+    pub(crate) const fn name(&self) -> u64 {
+        self.name
+    }
 }
 
 /// What is counted: of a source, all of a kind or those with one name.
@@ -71,6 +81,26 @@ type Key = (Kind, Source, Option<u64>);
 struct Level {
     failures: f64,
     at: Instant,
+}
+
+/// How many failures of a network fade in a minute.
+const NETWORK_PER_MINUTE: f64 = SUSPECT_FAILURES_PER_NETWORK as f64;
+
+impl Level {
+    /// The failures that are left after fading at `per_minute`.
+    fn left(&self, per_minute: f64, now: Instant) -> f64 {
+        let faded = now.saturating_duration_since(self.at).as_secs_f64() / 60.0 * per_minute;
+        (self.failures - faded).max(0.0)
+    }
+
+    /// Those with one more, but no more than are allowed a minute: nobody waits longer than that takes to fade.
+    fn one_more(before: Option<&Self>, per_minute: f64, now: Instant) -> Self {
+        let before = before.map_or(0.0, |level| level.left(per_minute, now));
+        Self {
+            failures: (before + 1.0).min(per_minute),
+            at: now,
+        }
+    }
 }
 
 /// A login with a password, or a registration, under way until it is dropped.
@@ -110,6 +140,7 @@ impl FailedLogins {
                 levels: HashMap::new(),
                 under_way: HashMap::new(),
                 suspects: HashMap::new(),
+                networks: HashMap::new(),
                 purged: Instant::now(),
             }),
             ended: Notify::new(),
@@ -184,19 +215,24 @@ impl FailedLogins {
         bounds.into_iter().flatten()
     }
 
-    /// Whether an address is suspicious: it has failed lately, or registered.
+    /// Whether an address is suspicious: it has failed lately, or registered, or many of its network have.
     #[must_use]
     pub fn suspects(&self, kind: Kind, source: Source, now: Instant) -> bool {
         let state = self.lock();
         let until = state.suspects.get(&(kind, source));
+        let network = state.networks.get(&(kind, source.network()));
         until.is_some_and(|&until| now < until)
+            || network.is_some_and(|level| {
+                over(level.left(NETWORK_PER_MINUTE, now), NETWORK_PER_MINUTE).is_some()
+            })
     }
 
     /// Says that a token may be looked up; an error says how long to wait, since this very token failed too often there.
-    /// What is given is to be held meanwhile.
+    /// What is given is to be held meanwhile. One that is known to be good there does not wait in a crowd.
     pub async fn look_up(
         &self,
         token: Caller,
+        known: bool,
         now: Instant,
     ) -> Result<Option<SemaphorePermit<'_>>, Duration> {
         let mut crowded = false;
@@ -208,7 +244,7 @@ impl FailedLogins {
                 None => {}
             }
         }
-        if crowded {
+        if crowded && !known {
             return Ok(self.lookups.acquire().await.ok());
         }
         Ok(None)
@@ -271,19 +307,16 @@ fn over(failures: f64, allowed: f64) -> Option<Duration> {
 impl State {
     /// The failures that are left of a key's after fading at `per_minute`.
     fn failures(&self, key: &Key, per_minute: f64, now: Instant) -> f64 {
-        self.levels.get(key).map_or(0.0, |level| {
-            let faded = now.saturating_duration_since(level.at).as_secs_f64() / 60.0 * per_minute;
-            (level.failures - faded).max(0.0)
-        })
+        let level = self.levels.get(key);
+        level.map_or(0.0, |level| level.left(per_minute, now))
     }
 
-    /// Counts one more failure, but no more than are allowed a minute: nobody waits longer than that takes to fade.
     fn add(&mut self, key: Key, per_minute: f64, now: Instant) {
-        let failures = (self.failures(&key, per_minute, now) + 1.0).min(per_minute);
+        let level = Level::one_more(self.levels.get(&key), per_minute, now);
         self.purge_if_full(now);
         // Where even that makes no room, what is not counted is still bounded by the queue of the password pool.
         if self.levels.len() < FAILED_LOGINS_MAX_ENTRIES || self.levels.contains_key(&key) {
-            self.levels.insert(key, Level { failures, at: now });
+            self.levels.insert(key, level);
         }
     }
 
@@ -294,17 +327,25 @@ impl State {
             let until = now + Duration::from_secs(SUSPECT_SECONDS);
             self.suspects.insert((kind, source), until);
         }
+        let network = (kind, source.network());
+        let level = Level::one_more(self.networks.get(&network), NETWORK_PER_MINUTE, now);
+        let is_full = self.networks.len() >= FAILED_LOGINS_MAX_ENTRIES;
+        if !is_full || self.networks.contains_key(&network) {
+            self.networks.insert(network, level);
+        }
     }
 
     /// Forgets what is older than two minutes, which has faded, if there is much; once a second at most.
     fn purge_if_full(&mut self, now: Instant) {
         const FADED: Duration = Duration::from_secs(120);
         let most = self.levels.len().max(self.suspects.len());
+        let most = most.max(self.networks.len());
         let rested = now.saturating_duration_since(self.purged) >= Duration::from_secs(1);
         if most >= FAILED_LOGINS_MAX_ENTRIES && rested {
             self.purged = now;
-            self.levels
-                .retain(|_, level| now.saturating_duration_since(level.at) < FADED);
+            let is_fresh = |level: &mut Level| now.saturating_duration_since(level.at) < FADED;
+            self.levels.retain(|_, level| is_fresh(level));
+            self.networks.retain(|_, level| is_fresh(level));
             self.suspects.retain(|_, until| now < *until);
         }
     }

@@ -3,7 +3,9 @@
 //! It knows sources and numbers, no requests.
 
 mod failed_logins;
+mod known;
 mod rates;
 
 pub use failed_logins::{Attempt, BadToken, Caller, FailedLogins, Kind};
+pub use known::KnownLogins;
 pub use rates::{ChangeUnderWay, ConnectionRate, Cost, Rates};

@@ -151,14 +151,14 @@ async fn a_bad_token_is_told_to_wait_and_a_good_one_is_not() {
     let (here, start) = (source("10.0.0.1:1"), Instant::now());
     let bad = failed.caller(here, "bad");
     for _ in 0..3 {
-        assert!(failed.look_up(bad, start).await.unwrap().is_none());
+        assert!(failed.look_up(bad, false, start).await.unwrap().is_none());
         assert_eq!(failed.bad_token(bad, start), BadToken::Failed);
     }
-    failed.look_up(bad, start).await.unwrap_err();
+    failed.look_up(bad, false, start).await.unwrap_err();
     let good = failed.caller(here, "good");
-    assert!(failed.look_up(good, start).await.unwrap().is_none());
+    assert!(failed.look_up(good, false, start).await.unwrap().is_none());
     let later = start + Duration::from_secs(21);
-    failed.look_up(bad, later).await.unwrap();
+    failed.look_up(bad, false, later).await.unwrap();
 }
 
 #[tokio::test]
@@ -168,7 +168,7 @@ async fn bad_tokens_one_after_the_other_are_told_to_wait_and_remembered_together
     let allowed = 3 * FAILED_LOGINS_PER_ADDRESS;
     for number in 0..1000 {
         let bad = failed.caller(here, number);
-        let alone = failed.look_up(bad, start).await.unwrap();
+        let alone = failed.look_up(bad, false, start).await.unwrap();
         assert_eq!(alone.is_some(), number >= allowed, "{number}");
         let refused = failed.bad_token(bad, start) != BadToken::Failed;
         assert_eq!(refused, number >= allowed, "{number}");
@@ -176,5 +176,40 @@ async fn bad_tokens_one_after_the_other_are_told_to_wait_and_remembered_together
     assert_eq!(u32::try_from(failed.lock().levels.len()), Ok(allowed + 1));
     // One that has not failed is looked up all the same.
     let good = failed.caller(here, "good");
-    failed.look_up(good, start).await.unwrap();
+    failed.look_up(good, false, start).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_token_that_is_known_to_be_good_does_not_wait_in_a_crowd() {
+    let failed = FailedLogins::new(1);
+    let (here, start) = (source("10.0.0.1:1"), Instant::now());
+    for number in 0..10 {
+        let _ = failed.bad_token(failed.caller(here, number), start);
+    }
+    let good = failed.caller(here, "good");
+    let crowd = failed.look_up(good, false, start).await.unwrap();
+    assert!(crowd.is_some(), "one at a time");
+    assert!(failed.look_up(good, true, start).await.unwrap().is_none());
+}
+
+#[test]
+fn a_network_of_which_many_addresses_failed_is_suspicious_for_a_while() {
+    let failed = FailedLogins::new(1);
+    let start = Instant::now();
+    let address = |number: u32| source(&format!("[2001:db8:0:{number:x}::1]:1"));
+    let suspects = |seconds: u64| {
+        let at = start + Duration::from_secs(seconds);
+        failed.suspects(Kind::Password, address(1000), at)
+    };
+    for number in 0..SUSPECT_FAILURES_PER_NETWORK {
+        assert!(!suspects(0), "{number} have failed");
+        let caller = failed.caller(address(number), number);
+        failed
+            .lock()
+            .suspect(Kind::Password, caller.source(), start);
+    }
+    assert!(suspects(0));
+    assert!(!suspects(60));
+    assert!(!failed.suspects(Kind::Registration, address(1000), start));
+    assert!(!failed.suspects(Kind::Password, source("[2001:db8:1::1]:1"), start));
 }
