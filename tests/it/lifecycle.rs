@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -157,14 +158,21 @@ fn what_cannot_be_used_is_refused_in_one_line_with_its_code() {
     daemon.client().ok("session", "ping", json!({}));
 }
 
-/// Sends messages as fast as they go until the connection ends; gives how many were answered `ok`.
+/// Requests that a client sends ahead of their answers.
+const SENT_AHEAD: u64 = 500;
+
+/// Sends messages, many ahead of their answers, until the connection ends; gives how many were answered `ok`.
 fn write_until_closed(mut client: Client, conversation: &str, user: &str) -> u64 {
     let data = json!({"conversation_id": conversation, "user_id": user, "message": "hello"});
     let request = json!({"class": "chat", "subclass": "message", "cmd": "create", "data": data});
     let line = format!("{request}\n");
     let mut sender = client.sender();
+    let (answered_one, answers) = mpsc::channel();
+    (0..SENT_AHEAD).for_each(|_| answered_one.send(()).unwrap());
     std::thread::scope(|scope| {
-        scope.spawn(move || while sender.write_all(line.as_bytes()).is_ok() {});
+        scope.spawn(
+            move || while answers.recv().is_ok() && sender.write_all(line.as_bytes()).is_ok() {},
+        );
         let mut answered = 0;
         let mut closed = None;
         while let Some(line) = client.read_line_or_end() {
@@ -175,8 +183,11 @@ fn write_until_closed(mut client: Client, conversation: &str, user: &str) -> u64
             } else {
                 assert_eq!(answer["result"], "ok", "{answer}");
                 answered += 1;
+                // The sender may have ended.
+                let _ = answered_one.send(());
             }
         }
+        drop(answered_one);
         let closed = closed.expect("a line that says why the connection is closed");
         assert_eq!(
             (&closed["code"], &closed["retry"]),

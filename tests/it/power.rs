@@ -94,7 +94,10 @@ impl Control {
 
     /// Appends and syncs until the power is gone.
     fn append_and_sync(&self) {
-        let mut file = File::options().append(true).open(&self.synced).unwrap();
+        // The power may be gone before this thread had its first turn.
+        let Ok(mut file) = File::options().append(true).open(&self.synced) else {
+            return;
+        };
         let give_up = Instant::now() + PATIENCE;
         while Instant::now() < give_up
             && file
