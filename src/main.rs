@@ -49,6 +49,9 @@ struct Arguments {
     /// Check the configuration and exit
     #[arg(long)]
     check_config: bool,
+    /// Let the data be written in this version's format from now on, and exit; older versions then refuse them
+    #[arg(long, conflicts_with = "check_config")]
+    upgrade: bool,
 }
 
 /// What the program does instead of being the daemon.
@@ -145,10 +148,27 @@ fn main() -> ExitCode {
             );
         }
     };
+    if arguments.upgrade {
+        return runtime.block_on(upgrade(&config));
+    }
     let code = runtime.block_on(run(&config));
     // A search that is still under way is not waited for.
     runtime.shutdown_background();
     code
+}
+
+async fn upgrade(config: &Config) -> ExitCode {
+    match chatd::server::upgrade(config, &Clock::system()).await {
+        Ok(()) => {
+            let data_dir = config.data_dir.display();
+            say(format_args!(
+                "the data in {data_dir} are written in the format of chatd {} from now on",
+                env!("CARGO_PKG_VERSION")
+            ));
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(EXIT_STORAGE, error),
+    }
 }
 
 /// How many threads serve connections: one core is left to the store's own thread. With as many as cores, they wake each

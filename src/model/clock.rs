@@ -13,6 +13,7 @@
 //! is a year ahead for a moment makes nothing expire, and one that is set back keeps nothing for ever.
 
 use crate::limits::{CLOCK_HELD_MS, CLOCK_LOOK_MS, CLOCK_TOLD_MS};
+use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -71,13 +72,17 @@ impl Moment {
 }
 
 /// What the next start must know of the clock, besides the time of the newest record.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[cbor(array)]
 pub struct ClockNote {
     /// How far `log_ms` was ahead of `held_ms`.
+    #[n(0)]
     pub lead_ms: u64,
     /// The jumps of `log_ms` in which no time is known to have passed, oldest first; at most [`SKIPS_MAX`].
+    #[n(1)]
     skips: Vec<Skip>,
     /// Where the jump began that is held.
+    #[n(2)]
     jump_from: Option<u64>,
 }
 
@@ -92,9 +97,12 @@ impl ClockNote {
 }
 
 /// A jump of `log_ms`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[cbor(array)]
 struct Skip {
+    #[n(0)]
     at_ms: u64,
+    #[n(1)]
     by_ms: u64,
 }
 

@@ -282,6 +282,32 @@ async fn open(
     })
 }
 
+/// What the store needs to know.
+fn settings(config: &Config, limits: &Limits, clock: &Clock) -> Settings {
+    Settings {
+        keep_ms: config.keep_ms,
+        search_time: Duration::from_secs(limits.search_seconds),
+        max_message_bytes: limits.max_message_bytes,
+        must_exist: config.must_exist,
+        upgrade: false,
+        clock: clock.clone(),
+    }
+}
+
+/// Lets the data be written in this chatd's newest format from now on, and closes them again. An older chatd then refuses
+/// them.
+pub async fn upgrade(config: &Config, clock: &Clock) -> Result<(), OpenError> {
+    let settings = Settings {
+        must_exist: true,
+        upgrade: true,
+        ..settings(config, &config.limits, clock)
+    };
+    let stop = CancellationToken::new();
+    let store = store::open_embedded(&config.data_dir, settings, Box::new(|_| {}), &stop)?;
+    store.stop().await;
+    Ok(())
+}
+
 /// What all connections share, over the store that `open` opens: the daemon's own, or one in memory to try the protocol on.
 pub fn share(
     config: &Config,
@@ -289,13 +315,7 @@ pub fn share(
     clock: Clock,
     open: impl FnOnce(Settings, OnCommit) -> Result<Store, OpenError>,
 ) -> Result<Arc<Shared>, OpenError> {
-    let settings = Settings {
-        keep_ms: config.keep_ms,
-        search_time: Duration::from_secs(limits.search_seconds),
-        max_message_bytes: limits.max_message_bytes,
-        must_exist: config.must_exist,
-        clock: clock.clone(),
-    };
+    let settings = settings(config, &limits, &clock);
     // The store reports to the hub, and the hub begins at the store's newest event.
     let hub: Arc<OnceLock<Arc<Hub>>> = Arc::default();
     let (reported, time) = (Arc::clone(&hub), clock.clone());

@@ -13,6 +13,7 @@ use crate::model::{Clock, ClockNote, Events, Id, Seq, UserId};
 use crate::store::bounded::Bounded;
 use crate::store::failure::Failure;
 use crate::store::fair::{Asker, Places};
+use crate::store::format::Format;
 use crate::store::operation::{Answer, Ended, Operation, Principal, Query};
 use crate::store::present::Present;
 use crate::store::rows::Head;
@@ -23,6 +24,7 @@ use crate::store::txn::Txn;
 use crate::store::{Done, EventPage, LogHead, OnCommit, OpenError};
 use crate::store::{answer, moment, present};
 use rounds::Actor;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -43,6 +45,9 @@ pub enum CommitError {
 pub trait Backend: Send + Sync + 'static {
     /// Makes a round durable, then visible to readers.
     fn commit(&self, round: &Round) -> Result<(), CommitError>;
+
+    /// Lets rows be written in a format: from now on, a chatd that does not know it refuses the log.
+    fn allow_format(&self, format: Format) -> io::Result<()>;
 
     /// Runs `read` over the committed state.
     fn read(&self, read: &mut dyn FnMut(&dyn State));
@@ -75,6 +80,8 @@ pub struct Settings {
     pub max_message_bytes: usize,
     /// There must be data already: an empty directory is that of a disk that is not mounted.
     pub must_exist: bool,
+    /// Rows are to be written in the newest format from now on. An older chatd then refuses the data.
+    pub upgrade: bool,
     /// The time.
     pub clock: Clock,
 }
@@ -137,6 +144,7 @@ impl Store {
         settings
             .clock
             .go_on_from(head.time, noted.map_err(unreadable)?);
+        let head = in_format(&*backend, &settings, head)?;
         let shared = Arc::new(Shared {
             backend,
             settings,
@@ -316,6 +324,46 @@ impl Store {
             Err(Error::internal())
         })
     }
+}
+
+/// The head in the format in which rows are to be written, which a log that is new has anyway.
+fn in_format(backend: &dyn Backend, settings: &Settings, head: Head) -> Result<Head, OpenError> {
+    let raised = settings.upgrade && head.format < Format::NEWEST;
+    let before = head.format;
+    let format = if raised { Format::NEWEST } else { before };
+    // Nobody who does not know the format may take the log for one that it knows.
+    backend
+        .allow_format(format)
+        .map_err(|error| OpenError(format!("the data's format cannot be noted: {error}")))?;
+    if !raised {
+        if format < Format::NEWEST {
+            tracing::info!(
+                format = format.number(),
+                newest = Format::NEWEST.number(),
+                "the data are in an older format, which chatd {} and later read; chatd --upgrade lets them be written in the newest",
+                format.since()
+            );
+        }
+        return Ok(head);
+    }
+    let mut round = Err(Error::internal());
+    backend.read(&mut |state| {
+        let moment = settings.clock.look(settings.keep_ms);
+        round = Txn::new(state, Head { format, ..head }, moment).finish();
+    });
+    let written = round.map_err(|error| error.to_string()).and_then(|round| {
+        let written = backend.commit(&round).map(|()| round.head);
+        written.map_err(|error| format!("{error:?}"))
+    });
+    let head =
+        written.map_err(|why| OpenError(format!("the data's format cannot be raised: {why}")))?;
+    tracing::info!(
+        before = before.number(),
+        format = format.number(),
+        "the data's format was raised: chatd {} and later read it",
+        format.since()
+    );
+    Ok(head)
 }
 
 impl Shared {

@@ -17,6 +17,7 @@ use crate::model::{Events, Id, IdMaker, Seq};
 use crate::store::actor::{Backend, CommitError};
 use crate::store::data_dir::{Directory, is_full};
 use crate::store::failure::Failure;
+use crate::store::format::Format;
 use crate::store::journal::{
     AppendError, CheckedJournal, Damage, JournalReader, JournalWriter, Record, begin_audit,
 };
@@ -167,6 +168,11 @@ impl Backend for Embedded {
         })?;
         self.recent.add(&round.events);
         Ok(())
+    }
+
+    fn allow_format(&self, format: Format) -> io::Result<()> {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        writer.allow(format)
     }
 
     fn read(&self, read: &mut dyn FnMut(&dyn State)) {

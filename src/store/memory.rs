@@ -4,10 +4,12 @@ use crate::error::Error;
 use crate::model::{Clock, Event, Events, Id, IdMaker, Seq};
 use crate::store::actor::{Backend, CommitError};
 use crate::store::failure::Failure;
+use crate::store::format::Format;
 use crate::store::state::{Blob, State};
 use crate::store::txn::Round;
 use crate::store::{OnCommit, OpenError, Settings, Store};
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::{PoisonError, RwLock};
 
 /// Events that are read at once.
@@ -59,6 +61,10 @@ impl Backend for Memory {
                 .iter()
                 .map(|event| (round.head.time, event.clone())),
         );
+        Ok(())
+    }
+
+    fn allow_format(&self, _: Format) -> io::Result<()> {
         Ok(())
     }
 

@@ -14,6 +14,7 @@ mod data_dir;
 mod embedded;
 mod failure;
 mod fair;
+mod format;
 mod journal;
 mod keys;
 mod lock;

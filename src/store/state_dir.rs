@@ -5,7 +5,7 @@
 
 use crate::store::data_dir::{Directory, Residence};
 use crate::store::journal::End;
-use crate::store::rows::{self, FORMAT_VERSION, Head};
+use crate::store::rows::{Head, KEYS_VERSION};
 use crate::store::{OpenError, keys};
 use std::fmt::Write;
 use std::io;
@@ -246,17 +246,17 @@ fn open_sled(data_dir: &Directory, name: &str, segment_bytes: usize) -> Result<B
         let format = sled::Tree::get(&database, keys::FORMAT).map_err(refused)?;
         let head = sled::Tree::get(&database, keys::HEAD).map_err(refused)?;
         let applied = match (format.as_deref(), head) {
-            (Some(&[FORMAT_VERSION]), Some(row)) => {
-                let head = rows::decode::<Head>(&row);
+            (Some(&[KEYS_VERSION]), Some(row)) => {
+                let head = Head::from_row(&row);
                 let unreadable = |_| Refused::Damaged("its head cannot be read".to_owned());
                 head.map_err(unreadable)?.record
             }
-            (Some(&[FORMAT_VERSION]) | None, None) if database.len() <= 1 => 0,
+            (Some(&[KEYS_VERSION]) | None, None) if database.len() <= 1 => 0,
             _ => return Err(Refused::Damaged("it is of another format".to_owned())),
         };
         if format.is_none() {
             database
-                .insert(keys::FORMAT, &[FORMAT_VERSION])
+                .insert(keys::FORMAT, &[KEYS_VERSION])
                 .map_err(refused)?;
         }
         Ok(Built { database, applied })

@@ -12,6 +12,7 @@ use crate::store::keys::{self, Range};
 use crate::store::rows::{self, ConversationRow, CountersRow, Head, MessageRow, UserRow};
 use crate::store::state::{Blob, Entry, Scan, State};
 use crate::wire::{EventBody, event_line};
+use minicbor::{Decode, Encode};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -104,7 +105,7 @@ impl<'a> Txn<'a> {
 
     /// Notes what the next start must know of the clock.
     pub fn note_clock(&mut self) -> Result<(), Error> {
-        let clock = rows::encode(&self.clock)?;
+        let clock = rows::encode(&self.clock, self.head.format)?;
         self.put(keys::CLOCK, clock);
         Ok(())
     }
@@ -155,7 +156,7 @@ impl<'a> Txn<'a> {
         if !Self::noted_clock(self.base)?.agrees(&self.clock) {
             self.note_clock()?;
         }
-        let head = rows::encode(&self.head)?;
+        let head = self.head.to_row()?;
         self.overlay.insert(keys::HEAD.into(), Some(head.into()));
         Ok(Round {
             head: self.head,
@@ -180,8 +181,12 @@ impl<'a> Txn<'a> {
     }
 
     /// Sets a key to a row.
-    pub fn put_row(&mut self, key: &[u8], row: &impl Serialize) -> Result<(), Error> {
-        let row = rows::encode(row)?;
+    pub fn put_row(
+        &mut self,
+        key: &[u8],
+        row: &(impl Serialize + Encode<()>),
+    ) -> Result<(), Error> {
+        let row = rows::encode(row, self.head.format)?;
         self.put(key, row);
         Ok(())
     }
@@ -262,7 +267,10 @@ impl<'a> Txn<'a> {
     }
 
     /// A row of which the caller keeps nothing borrowed.
-    pub fn row<T: serde::de::DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, Error> {
+    pub fn row<T>(&self, key: &[u8]) -> Result<Option<T>, Error>
+    where
+        T: serde::de::DeserializeOwned + for<'b> Decode<'b, ()>,
+    {
         self.get(key)?
             .map(|bytes| rows::decode::<T>(&bytes))
             .transpose()

@@ -17,6 +17,7 @@ mod disk;
 mod endings;
 mod envelope;
 mod fail2ban;
+mod formats;
 mod gone;
 mod habits;
 mod harness;

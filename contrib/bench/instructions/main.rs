@@ -180,6 +180,7 @@ impl Chat {
             search_time: Duration::from_secs(60),
             max_message_bytes: 16_384,
             must_exist: false,
+            upgrade: false,
             clock: Clock::manual(NOW_MS),
         };
         let on_commit = Box::new(|events: &[_]| {

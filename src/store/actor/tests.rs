@@ -7,11 +7,13 @@ use crate::model::{
     Seq,
 };
 use crate::store::Failure;
+use crate::store::format::Format;
 use crate::store::memory::Memory;
 use crate::store::operation::{Change, Ended, Operation, Outcome, Principal};
 use crate::store::state::{Blob, Scan, State};
 use crate::store::txn::Round;
 use crate::store::{keys, open_embedded, open_memory};
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -27,6 +29,7 @@ fn settings() -> Settings {
         search_time: Duration::from_secs(2),
         max_message_bytes: 16_384,
         must_exist: false,
+        upgrade: false,
         clock: Clock::manual(1_795_000_000_000),
     }
 }
@@ -197,6 +200,10 @@ impl State for FaultyState<'_> {
 }
 
 impl Backend for Faulty {
+    fn allow_format(&self, format: Format) -> io::Result<()> {
+        self.memory.allow_format(format)
+    }
+
     fn commit(&self, round: &Round) -> Result<(), CommitError> {
         self.memory.commit(round)
     }

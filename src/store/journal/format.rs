@@ -1,6 +1,7 @@
 //! Segment headers and records as bytes.
 
 use crate::model::{Audience, Event, EventType, Id, Seq, Subclass, UserId};
+use crate::store::keys;
 use crate::store::state::Blob;
 use crate::store::txn::Round;
 use crate::wire::escape_separators;
@@ -198,6 +199,17 @@ pub fn decode_record(payload: &Bytes) -> Result<Record, FormatError> {
 /// Reads the events alone of a payload whose check sum was right.
 pub fn decode_events(payload: &Bytes) -> Result<Vec<Event>, FormatError> {
     decode(payload, |_, _| {}).map(|(_, events)| events)
+}
+
+/// The number of the format in which a payload's rows are written, by its head's row, if that can be told.
+pub fn row_format(payload: &Bytes) -> Option<u8> {
+    let mut format = None;
+    let _damage_is_told_when_it_is_read = decode(payload, |key, value| {
+        if key == keys::HEAD {
+            format = value.and_then(|row| row.first().copied());
+        }
+    });
+    format
 }
 
 fn decode(

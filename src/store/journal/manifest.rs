@@ -6,6 +6,9 @@
 //! A new segment is made before the manifest names it, and is written to only afterwards. So a segment that the manifest
 //! names was there; and one behind it, without a record, is what a crash in between has left.
 //!
+//! Where rows are written in a format that an older chatd does not know, it says so, and which version reads it: who does not
+//! know that format opens nothing.
+//!
 //! A person may put `end N` in its place: the journal ends with record N, and what was behind it is given up.
 
 use super::Damage;
@@ -13,6 +16,7 @@ use super::format::{Header, Next};
 use super::segment::Seal;
 use crate::model::Id;
 use crate::store::data_dir::Directory;
+use crate::store::format::{self, Format};
 use std::fmt::Write;
 use std::io;
 
@@ -22,8 +26,10 @@ const TITLE: &str = "chatd journal manifest 1";
 const NOTE: &str = "# chatd writes this file. sealed: first and last record, first and last seq, bytes, CRC-32C of the file; open: first record, first seq.";
 
 /// What the file says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
+    /// The newest format that rows may be in.
+    pub format: Format,
     /// The segments that are written to no more, in order.
     pub sealed: Vec<Named>,
     /// The one that is written to.
@@ -46,6 +52,15 @@ impl Named {
     pub fn is(&self, header: &Header) -> bool {
         self.epoch == header.epoch && self.begins == header.begins()
     }
+}
+
+/// Why the text is no manifest.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// It is not as it was written.
+    Damaged(String),
+    /// A newer chatd wrote it: the number of its format, and the version that reads it, if it says so.
+    Newer(u64, Option<String>),
 }
 
 /// What stands in the manifest's place.
@@ -93,13 +108,20 @@ impl Manifest {
         };
         Ok(match Manifest::decode(&text) {
             Ok(found) => (Some(found), String::new()),
-            Err(why) => (None, format!("it is damaged: {why}")),
+            Err(Unread::Damaged(why)) => (None, format!("it is damaged: {why}")),
+            Err(Unread::Newer(number, since)) => {
+                let what = format!("the journal in {}", directory.path().display());
+                return Err(Damage(format::newer(&what, number, since.as_deref())));
+            }
         })
     }
 
     /// The text of the file.
     pub fn encode(&self) -> String {
         let mut text = format!("{TITLE}\n{NOTE}\n");
+        if self.format != Format::POSTCARD {
+            let _ = writeln!(text, "format {} {}", self.format, self.format.since());
+        }
         let mut epoch = None;
         for named in self.sealed.iter().chain(&self.open) {
             if epoch != Some(named.epoch) {
@@ -125,35 +147,45 @@ impl Manifest {
     }
 
     /// Reads the text of the file; an error says what is wrong with it.
-    pub fn decode(text: &str) -> Result<Found, String> {
+    pub fn decode(text: &str) -> Result<Found, Unread> {
+        let damaged = |why: &str| Unread::Damaged(why.to_owned());
         if let Some(number) = text.trim().strip_prefix("end ") {
             let number = number.trim().parse();
             return number
                 .map(Found::End)
-                .map_err(|_| "after \"end\" comes the number of a record".to_owned());
+                .map_err(|_| damaged("after \"end\" comes the number of a record"));
         }
         let (body, sum) = text
             .trim_end_matches('\n')
             .rsplit_once('\n')
-            .ok_or("it is cut off")?;
+            .ok_or_else(|| damaged("it is cut off"))?;
         let body_bytes = body.len() + 1;
         let sum = sum
             .strip_prefix("sum ")
             .and_then(|sum| u32::from_str_radix(sum, 16).ok())
-            .ok_or("it is cut off")?;
+            .ok_or_else(|| damaged("it is cut off"))?;
         if crc32c::crc32c(&text.as_bytes()[..body_bytes]) != sum {
-            return Err("its sum is wrong".to_owned());
+            return Err(damaged("its sum is wrong"));
         }
         let mut lines = body.lines();
         if lines.next() != Some(TITLE) {
-            return Err("it is of an unknown format".to_owned());
+            return Err(Unread::Newer(u64::from(Format::NEWEST.number()) + 1, None));
         }
-        let mut found = Self::default();
+        let mut found = Self {
+            format: Format::POSTCARD,
+            sealed: Vec::new(),
+            open: None,
+        };
         let mut epoch = None;
         for line in lines.filter(|line| !line.starts_with('#')) {
-            let unknown = || format!("this line is unknown: {line}");
+            let unknown = || Unread::Damaged(format!("this line is unknown: {line}"));
             let words: Vec<&str> = line.split_ascii_whitespace().collect();
             match words[..] {
+                ["format", number, since] => {
+                    let number: u64 = number.parse().map_err(|_| unknown())?;
+                    let known = u8::try_from(number).ok().and_then(Format::known);
+                    found.format = known.ok_or(Unread::Newer(number, Some(since.to_owned())))?;
+                }
                 ["epoch", text] => epoch = Some(Id::parse(text).ok_or_else(unknown)?),
                 ["open" | "sealed", ..] => {
                     let epoch = epoch.ok_or_else(unknown)?;
@@ -167,7 +199,7 @@ impl Manifest {
             }
         }
         if found.open.is_none() {
-            return Err("it names no open segment".to_owned());
+            return Err(damaged("it names no open segment"));
         }
         Ok(Found::Manifest(found))
     }
@@ -225,6 +257,7 @@ mod tests {
             })
         };
         Manifest {
+            format: Format::NEWEST,
             sealed: vec![
                 named(7, 1, 1, seal(100, 9, 1)),
                 named(7, 9, 1, seal(200, 20, 400)),
@@ -240,6 +273,15 @@ mod tests {
             Manifest::decode(&text),
             Ok(Found::Manifest(example())),
             "{text}"
+        );
+        let older = Manifest {
+            format: Format::POSTCARD,
+            ..example()
+        };
+        assert!(!older.encode().contains("format"));
+        assert_eq!(
+            Manifest::decode(&older.encode()),
+            Ok(Found::Manifest(older))
         );
         assert_eq!(Manifest::decode("end 12\n"), Ok(Found::End(12)));
         assert!(Manifest::decode("end of it").is_err());
@@ -262,5 +304,23 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// A manifest that a newer chatd may write: the text is changed, and its sum is right.
+    fn of_a_newer_chatd(change: impl Fn(&str) -> String) -> String {
+        let text = change(&example().encode());
+        let (body, _) = text.rsplit_once("sum ").unwrap();
+        format!("{body}sum {:08x}\n", crc32c::crc32c(body.as_bytes()))
+    }
+
+    #[test]
+    fn a_manifest_of_a_newer_chatd_is_not_taken_for_a_damaged_one() {
+        let line = format!("format {} {}", Format::NEWEST, Format::NEWEST.since());
+        let newer = of_a_newer_chatd(|text| text.replace(&line, "format 77 4.5.0"));
+        let said = Err(Unread::Newer(77, Some("4.5.0".to_owned())));
+        assert_eq!(Manifest::decode(&newer), said);
+        let another = of_a_newer_chatd(|text| text.replace("manifest 1", "manifest 2"));
+        let said = Manifest::decode(&another);
+        assert!(matches!(said, Err(Unread::Newer(3, None))), "{said:?}");
     }
 }

@@ -12,7 +12,7 @@
 //! that is no record: what a crash left. It is cut off, and kept in a file beside.
 
 use super::end::End;
-use super::format::{FRAME_BYTES, HEADER_BYTES, Header, Next, Record, decode_record};
+use super::format::{FRAME_BYTES, HEADER_BYTES, Header, Next, Record, decode_record, row_format};
 use super::kept::{self, Tail};
 use super::manifest::{Found, MANIFEST, Manifest};
 use super::records::{Records, Step, Whole};
@@ -21,6 +21,7 @@ use super::{Damage, JournalReader, JournalWriter};
 use crate::model::Id;
 use crate::store::data_dir::Directory;
 use crate::store::failure::Failure;
+use crate::store::format::{self, Format};
 use crate::store::watch::Watch;
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -32,6 +33,8 @@ pub struct CheckedJournal {
     directory: Directory,
     epoch: Id,
     segment_max_bytes: u64,
+    /// The newest format that its rows may be in.
+    format: Format,
     segments: Vec<Segment>,
     end: End,
     /// The CRC-32C of the last segment, up to its end.
@@ -57,6 +60,8 @@ struct Scan {
     /// Bytes of whole records, and of the file.
     bytes: u64,
     file_bytes: u64,
+    /// The format of the newest rows.
+    format: Format,
 }
 
 impl CheckedJournal {
@@ -76,6 +81,11 @@ impl CheckedJournal {
             directory,
             epoch: new_epoch,
             segment_max_bytes,
+            format: if files.is_empty() {
+                Format::NEWEST
+            } else {
+                Format::POSTCARD
+            },
             segments: Vec::new(),
             end: End {
                 record: 0,
@@ -207,7 +217,7 @@ impl CheckedJournal {
         let last = (!self.segments.is_empty()).then(|| self.seal());
         let reader = Arc::new(JournalReader::new(
             self.directory,
-            self.epoch,
+            (self.epoch, self.format),
             self.segments.into_iter().map(Arc::new).collect(),
             self.end,
         ));
@@ -228,6 +238,7 @@ impl CheckedJournal {
 
     /// Checks what is there against what the manifest says.
     fn by_manifest(&mut self, manifest: &Manifest, files: &[SegmentFile]) -> Result<(), Damage> {
+        self.format = manifest.format;
         let named = || manifest.sealed.iter().chain(&manifest.open);
         let mut next = Next::FIRST;
         for segment in named() {
@@ -382,6 +393,10 @@ impl CheckedJournal {
             bytes: scan.bytes,
         };
         self.sum = scan.sum;
+        if scan.format > self.format {
+            self.format = scan.format;
+            self.stale = true;
+        }
         self.segments
             .push(Segment::new(header, None, Some(scan.index)));
     }
@@ -405,7 +420,9 @@ impl CheckedJournal {
             next: header.begins(),
             bytes: HEADER_BYTES as u64,
             file_bytes: records.end(),
+            format: Format::POSTCARD,
         };
+        let mut last = None;
         while scan.next.record <= last_record {
             if self.stop.is_cancelled() {
                 return Err(Damage("the journal is not checked yet".to_owned()));
@@ -421,6 +438,15 @@ impl CheckedJournal {
             scan.sum = whole.add_to(scan.sum);
             scan.next = whole.next;
             scan.bytes += (FRAME_BYTES + whole.payload.len()) as u64;
+            last = Some(whole);
+        }
+        if let Some(whole) = last
+            && let Some(number) = row_format(&whole.payload)
+        {
+            scan.format = Format::known(number).ok_or_else(|| {
+                let what = format!("record {} in {}", whole.at.record, records.path().display());
+                Damage(format::newer(&what, number.into(), None))
+            })?;
         }
         Ok((scan, records))
     }

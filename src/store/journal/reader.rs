@@ -11,6 +11,7 @@ use super::segment::{Index, Mark, Seal, Segment};
 use crate::limits::INDEX_EVERY_BYTES;
 use crate::model::{Events, Gathered, Id, Seq};
 use crate::store::data_dir::Directory;
+use crate::store::format::Format;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The journal as it can be read: everything that is on stable storage, and no more.
@@ -26,6 +27,8 @@ pub struct JournalReader {
 /// How far the journal goes.
 #[derive(Debug)]
 struct Extent {
+    /// The newest format that its rows may be in.
+    format: Format,
     segments: Vec<Arc<Segment>>,
     end: End,
     /// The oldest event that is kept, as it was last looked for.
@@ -56,7 +59,7 @@ struct Stretch {
 impl JournalReader {
     pub(super) fn new(
         directory: Directory,
-        epoch: Id,
+        (epoch, format): (Id, Format),
         segments: Vec<Arc<Segment>>,
         end: End,
     ) -> Self {
@@ -64,6 +67,7 @@ impl JournalReader {
             directory,
             epoch,
             state: Mutex::new(Extent {
+                format,
                 segments,
                 end,
                 oldest: None,
@@ -99,6 +103,16 @@ impl JournalReader {
             .collect()
     }
 
+    /// The newest format that its rows may be in.
+    pub(super) fn format(&self) -> Format {
+        self.lock().format
+    }
+
+    /// Lets its rows be in another format.
+    pub(super) fn set_format(&self, format: Format) {
+        self.lock().format = format;
+    }
+
     /// The manifest as it is, or with the last segment sealed and another one behind it.
     pub(super) fn manifest(&self, seal: Option<Seal>, open: Option<Header>) -> Manifest {
         let extent = self.lock();
@@ -118,6 +132,7 @@ impl JournalReader {
         }));
         let open = named.pop();
         Manifest {
+            format: extent.format,
             sealed: named,
             open,
         }

@@ -9,7 +9,7 @@ use crate::store::data_dir::Directory;
 use bytes::Bytes;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const BUFFER_BYTES: usize = 256 * 1024;
 
@@ -89,6 +89,11 @@ impl Records {
         };
         records.go_to(HEADER_BYTES as u64)?;
         Ok(records)
+    }
+
+    /// Where its file is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Where the next record is looked for.

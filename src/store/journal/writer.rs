@@ -7,6 +7,7 @@ use super::segment::{Mark, Seal, segment_name};
 use crate::model::Id;
 use crate::store::data_dir::{Directory, Identity, is_full};
 use crate::store::failure::Failure;
+use crate::store::format::Format;
 use crate::store::txn::Round;
 use crate::store::watch::Watch;
 use rustix::io::Errno;
@@ -109,6 +110,21 @@ impl JournalWriter {
     #[cfg(test)]
     pub fn grow_to(&mut self, segment_max_bytes: u64) {
         self.segment_max_bytes = segment_max_bytes;
+    }
+
+    /// Lets rows be written in a format. From now on, who does not know it refuses the journal.
+    pub fn allow(&self, format: Format) -> io::Result<()> {
+        let before = self.reader.format();
+        if format <= before {
+            return Ok(());
+        }
+        self.reader.set_format(format);
+        let manifest = self.reader.manifest(None, None).encode();
+        let written = self.reader.directory().write_synced(MANIFEST, &manifest);
+        if written.is_err() {
+            self.reader.set_format(before);
+        }
+        written
     }
 
     /// Appends a round and syncs it.

@@ -63,6 +63,7 @@ impl Subject {
             search_time,
             max_message_bytes: 16_384,
             must_exist: false,
+            upgrade: false,
             clock: clock.clone(),
         };
         let store = match &directory {
