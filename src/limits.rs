@@ -165,8 +165,8 @@ pub const AUDIT_BYTES_PER_SECOND: u64 = 64 * 1024 * 1024;
 pub const RECORD_MAX_BYTES: usize = 256 * 1024 * 1024;
 /// Askers whose reads are remembered, so that they take turns, while some read; those who do not read are forgotten first.
 pub const ASKERS_REMEMBERED_MAX: usize = 16_384;
-/// Milliseconds for which a query that was overtaken by a round is asked again.
-pub const SETTLE_MAX_MS: u64 = 50;
+/// Rows that a query which rounds overtake again and again reads before it tells of several moments.
+pub const SETTLE_MAX_ROWS: u64 = 20_000;
 /// Free bytes on the disk below which no change is taken.
 pub const FREE_MIN_BYTES: u64 = 8 * 1024 * 1024;
 /// Free bytes that a disk which was full must have above [`FREE_MIN_BYTES`] before changes are taken again.

@@ -32,7 +32,6 @@ impl<'a> Bounded<'a> {
     }
 
     /// Rows that were read, and rows that were looked for and are not there.
-    #[cfg(test)]
     pub fn rows(&self) -> u64 {
         self.rows.get()
     }

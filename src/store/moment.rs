@@ -6,25 +6,25 @@
 //! could see at its beginning.
 
 use crate::error::{Code, Error};
-use crate::limits::SETTLE_MAX_MS;
+use crate::limits::SETTLE_MAX_ROWS;
 use crate::model::Id;
+use crate::store::bounded::Bounded;
 use crate::store::keys;
 use crate::store::operation::Principal;
-use crate::store::rows::{self, Head};
+use crate::store::rows::Head;
 use crate::store::rules::Rights;
 use crate::store::state::State;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Asks `read` until its answer is from one moment, or is as good as a long search's can be. `long` says that it may
 /// take long at its first attempt already.
 pub fn settled<T>(
-    state: &dyn State,
+    state: &Bounded<'_>,
     by: Principal,
     long: bool,
     deadline: Instant,
     read: impl Fn(&Head) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let settle_until = Instant::now() + Duration::from_millis(SETTLE_MAX_MS);
     let mut sight = long.then(|| Sight::of(state, by)).transpose()?;
     loop {
         let before = head(state)?;
@@ -32,12 +32,11 @@ pub fn settled<T>(
         if head(state)?.record == before.record {
             return answer;
         }
-        let now = Instant::now();
         let after = Sight::of(state, by)?;
-        if now > settle_until && sight.as_ref() == Some(&after) {
+        if state.rows() > SETTLE_MAX_ROWS && sight.as_ref() == Some(&after) {
             return answer;
         }
-        if now > deadline {
+        if Instant::now() > deadline {
             let text = "what may be seen changed while the search ran; try again";
             return Err(Error::new(Code::Timeout, text));
         }
@@ -48,7 +47,7 @@ pub fn settled<T>(
 /// The head of a state. A round that is being applied is waited for.
 pub fn head(state: &dyn State) -> Result<Head, Error> {
     let row = state.get(keys::HEAD)?;
-    row.map_or(Ok(Head::default()), |row| rows::decode(&row))
+    row.map_or(Ok(Head::default()), |row| Head::from_row(&row))
 }
 
 /// What somebody may see.
