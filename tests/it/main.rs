@@ -41,6 +41,7 @@ mod reference;
 mod retention;
 mod rights;
 mod secrets;
+mod service;
 mod siege;
 mod sight;
 mod slow;
