@@ -83,6 +83,8 @@ codes! {
     EventsExpired = "events_expired",
     /// The search, or another read, took longer than `limits.search_seconds`.
     Timeout = "timeout",
+    /// The user has stored as much as a user may in a day; `retry_after_ms` says when the next one begins.
+    QuotaExceeded = "quota_exceeded",
     /// The disk is full; nothing was changed.
     StorageFull = "storage_full",
     /// The storage cannot be written, or read, at the moment; nothing was changed.

@@ -163,6 +163,8 @@ pub const CUTS_MAX_FILES: usize = 16;
 pub const AUDIT_BYTES_PER_SECOND: u64 = 64 * 1024 * 1024;
 /// Bytes in one journal record: a length above this is damage, not a record.
 pub const RECORD_MAX_BYTES: usize = 256 * 1024 * 1024;
+/// Users whose quotas of a day are counted; those who have stored least are forgotten first.
+pub const QUOTA_USERS_REMEMBERED_MAX: usize = 100_000;
 /// Askers whose reads are remembered, so that they take turns, while some read; those who do not read are forgotten first.
 pub const ASKERS_REMEMBERED_MAX: usize = 16_384;
 /// Rows that a query which rounds overtake again and again reads before it tells of several moments.
@@ -171,8 +173,12 @@ pub const SETTLE_MAX_ROWS: u64 = 20_000;
 pub const FREE_MIN_BYTES: u64 = 8 * 1024 * 1024;
 /// Free bytes that a disk which was full must have above [`FREE_MIN_BYTES`] before changes are taken again.
 pub const FREE_AGAIN_BYTES: u64 = 1024 * 1024;
+/// Free bytes that deletions leave on a full disk, besides what the state needs for itself.
+pub const FREE_LAST_BYTES: u64 = 1024 * 1024;
 /// Bytes that are kept back, at least, so that chatd can start on a full disk.
 pub const RESERVE_BYTES: u64 = 4 * 1024 * 1024;
+/// Bytes that are kept back for deletions on a full disk.
+pub const DELETIONS_RESERVE_BYTES: u64 = 8 * 1024 * 1024;
 /// Milliseconds that the clock may jump ahead before what expires does not follow at once; and for which a larger jump
 /// must have lasted before it does.
 pub const CLOCK_HELD_MS: u64 = 3_600_000;
@@ -234,6 +240,11 @@ pub struct Limits {
     pub bytes_per_second_per_user: u32,
     /// Deliveries a second of one user's events, over all its connections.
     pub deliveries_per_second: u32,
+    /// Rows that a user may store in a day of UTC, admins excepted: messages, edits, conversations, members that are named,
+    /// tokens. 0: as many as it likes.
+    pub rows_per_day_per_user: u64,
+    /// Bytes that a user may store in a day of UTC, likewise.
+    pub bytes_per_day_per_user: u64,
     /// Seconds that one search, or any other read, may take.
     pub search_seconds: u64,
 }
@@ -262,6 +273,8 @@ impl Default for Limits {
             bytes_per_second_per_address: 8_388_608,
             bytes_per_second_per_user: 2_097_152,
             deliveries_per_second: 200_000,
+            rows_per_day_per_user: 100_000,
+            bytes_per_day_per_user: 1_073_741_824,
             search_seconds: 2,
         }
     }

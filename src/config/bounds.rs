@@ -85,6 +85,18 @@ pub fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
             1024,
             1 << 30,
         ),
+        (
+            "rows_per_day_per_user",
+            limits.rows_per_day_per_user,
+            0,
+            1 << 50,
+        ),
+        (
+            "bytes_per_day_per_user",
+            limits.bytes_per_day_per_user,
+            0,
+            1 << 50,
+        ),
         ("search_seconds", limits.search_seconds, 1, 3600),
     ] {
         within("limits", name, value, low, high)?;

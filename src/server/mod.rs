@@ -19,7 +19,8 @@ use crate::model::{Clock, Event};
 use crate::registry::{Access, Registry};
 use crate::session::Shared;
 use crate::store::{
-    self, Change, Ended, Failure, OnCommit, OpenError, Operation, Principal, Settings, Store,
+    self, Amount, Change, Ended, Failure, OnCommit, OpenError, Operation, Principal, Settings,
+    Store,
 };
 use crate::throttle::{FailedLogins, KnownLogins, Rates};
 use crate::tls::Tls;
@@ -287,6 +288,10 @@ fn settings(config: &Config, limits: &Limits, clock: &Clock) -> Settings {
     Settings {
         keep_ms: config.keep_ms,
         search_time: Duration::from_secs(limits.search_seconds),
+        quota: Amount {
+            rows: limits.rows_per_day_per_user,
+            bytes: limits.bytes_per_day_per_user,
+        },
         max_message_bytes: limits.max_message_bytes,
         must_exist: config.must_exist,
         upgrade: false,

@@ -16,6 +16,8 @@ use crate::store::fair::{Asker, Places};
 use crate::store::format::Format;
 use crate::store::operation::{Answer, Ended, Operation, Principal, Query};
 use crate::store::present::Present;
+use crate::store::quota::Amount;
+use crate::store::room::Space;
 use crate::store::rows::Head;
 use crate::store::rules::Deletions;
 use crate::store::state::State;
@@ -49,6 +51,11 @@ pub trait Backend: Send + Sync + 'static {
     /// Lets rows be written in a format: from now on, a chatd that does not know it refuses the log.
     fn allow_format(&self, format: Format) -> io::Result<()>;
 
+    /// How much room there is for the next round.
+    fn space(&self) -> Space {
+        Space::Plenty
+    }
+
     /// Runs `read` over the committed state.
     fn read(&self, read: &mut dyn FnMut(&dyn State));
 
@@ -76,6 +83,8 @@ pub struct Settings {
     pub keep_ms: u64,
     /// How long a read may take.
     pub search_time: Duration,
+    /// What a user may store in a day; 0 is no limit.
+    pub quota: Amount,
     /// The largest message text, in bytes.
     pub max_message_bytes: usize,
     /// There must be data already: an empty directory is that of a disk that is not mounted.

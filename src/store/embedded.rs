@@ -10,6 +10,7 @@
 //! | `state.aside-TIME` | a state that had records which a person has given up |
 //! | `stopped` | there after a clean stop: where the journal ended, and the state's files as they were left |
 //! | `reserve` | room that is given back when the disk is full, so that chatd can still start |
+//! | `reserve.deletions` | the same for deletions on a full disk |
 
 use crate::error::Error;
 use crate::limits::SEGMENT_MAX_BYTES;
@@ -24,7 +25,7 @@ use crate::store::journal::{
 use crate::store::lock::{LOCK_FILE, Lock};
 use crate::store::modes::{self, Own};
 use crate::store::recent::Recent;
-use crate::store::room::{RESERVE_FILE, Room};
+use crate::store::room::{DELETIONS_RESERVE_FILE, RESERVE_FILE, Room, Space};
 use crate::store::state::State;
 use crate::store::state_dir::{self, Built, OLD_STATE, RUNNING, STATE, STOPPED, apply};
 use crate::store::told::Told;
@@ -41,7 +42,13 @@ use tokio_util::sync::CancellationToken;
 const JOURNAL: &str = "journal";
 /// What chatd makes in a data directory.
 const OWN: Own = Own {
-    files: &[LOCK_FILE, RUNNING, STOPPED, RESERVE_FILE],
+    files: &[
+        LOCK_FILE,
+        RUNNING,
+        STOPPED,
+        RESERVE_FILE,
+        DELETIONS_RESERVE_FILE,
+    ],
     directories: &[JOURNAL, STATE, OLD_STATE],
 };
 /// A row may take at most this part of a sled segment: larger ones would go to files of their own.
@@ -144,7 +151,7 @@ impl Backend for Embedded {
             .iter()
             .map(|(key, value)| key.len() + value.as_ref().map_or(0, |v| v.len()))
             .sum();
-        if !self.room.admits(bytes as u64) {
+        if !self.room.admits(bytes as u64, round.deletes) {
             return Err(CommitError::Full);
         }
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -173,6 +180,10 @@ impl Backend for Embedded {
     fn allow_format(&self, format: Format) -> io::Result<()> {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         writer.allow(format)
+    }
+
+    fn space(&self) -> Space {
+        self.room.space()
     }
 
     fn read(&self, read: &mut dyn FnMut(&dyn State)) {

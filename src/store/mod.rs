@@ -24,6 +24,7 @@ mod moment;
 mod operation;
 mod outside;
 mod present;
+mod quota;
 mod recent;
 mod remains;
 mod room;
@@ -49,6 +50,7 @@ pub use operation::{
     Answer, Change, Counts, Ended, Ends, LoginHolder, Note, Operation, Outcome, Outside, Patch,
     Principal, Query, TokenOwner,
 };
+pub use quota::Amount;
 pub use rules::{no_old_password, no_user, not_logged_in};
 
 use crate::error::Error;

@@ -227,6 +227,18 @@ impl Change {
         }
     }
 
+    /// Whether it only takes away what is stored.
+    #[must_use]
+    pub fn deletes(&self) -> bool {
+        matches!(
+            self,
+            Self::DeleteUser { .. }
+                | Self::DeleteConversation { .. }
+                | Self::DeleteMessage { .. }
+                | Self::DeleteToken { .. }
+        )
+    }
+
     /// How many users its list names.
     #[must_use]
     pub fn listed(&self) -> usize {

@@ -52,6 +52,8 @@ pub struct Round {
     pub changes: Vec<(Blob, Option<Blob>)>,
     /// The events that it causes, in order.
     pub events: Vec<Event>,
+    /// Whether it only deletes, for those who may do everything: there is room for it on a full disk.
+    pub deletes: bool,
 }
 
 impl<'a> Txn<'a> {
@@ -122,6 +124,12 @@ impl<'a> Txn<'a> {
         self.bytes
     }
 
+    /// Bytes of the changes and events of the operation that is neither kept nor rolled back.
+    #[must_use]
+    pub fn added_bytes(&self) -> usize {
+        self.bytes - self.mark.bytes
+    }
+
     /// Whether nothing was changed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -162,6 +170,7 @@ impl<'a> Txn<'a> {
             head: self.head,
             changes: self.overlay.into_iter().collect(),
             events: self.events,
+            deletes: false,
         })
     }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::crash::CONFIG;
 use crate::harness::machine::{Disk, Fault, Mount, root_with, skipped};
-use crate::harness::{Client, Daemon};
+use crate::harness::{Client, Daemon, LOGINS};
 use crate::ledger::all;
 
 const DISK_BYTES: u64 = 96 * 1024 * 1024;
@@ -58,24 +58,22 @@ impl Writer {
         }
     }
 
-    /// Every kind of change is refused with this code, changes nothing, and everything can be read.
+    /// Every kind of change but a deletion is refused with this code, changes nothing, and everything can be read.
     fn only_reads(&mut self, code: &str) {
         let (user, conversation) = (self.user.clone(), self.conversation.clone());
         let message = self.ids[0].clone();
-        let place = json!({"conversation_id": conversation, "message_id": message});
         let update =
             json!({"conversation_id": conversation, "message_id": message, "message": "y"});
         let before = self.read();
         assert_eq!(self.write(), Err(code.to_owned()));
         let changes = [
             ("message", "update", update),
-            ("message", "delete", place),
-            ("user", "delete", json!({"user_id": user})),
+            ("user", "update", json!({"user_id": user, "name": "Anne"})),
             ("conversation", "create", json!({"name": "another"})),
             (
                 "conversation",
-                "delete",
-                json!({"conversation_id": conversation}),
+                "remove_members",
+                json!({"conversation_id": conversation, "user_ids": [user]}),
             ),
         ];
         for (subclass, cmd, data) in changes {
@@ -91,6 +89,7 @@ impl Writer {
         assert!(self.read() == before, "a refused change left something");
         let stored: Vec<Value> = all(&mut self.client, "message")
             .iter()
+            .filter(|row| row["conversation_id"] == self.conversation)
             .map(|row| row["message_id"].clone())
             .collect();
         assert!(
@@ -99,6 +98,22 @@ impl Writer {
             stored.len(),
             self.ids.len()
         );
+    }
+
+    /// Deletions are refused too.
+    fn no_deletions(&mut self, code: &str) {
+        let (user, conversation) = (&self.user, &self.conversation);
+        let deletions = [
+            (
+                "message",
+                json!({"conversation_id": conversation, "message_id": self.ids[0]}),
+            ),
+            ("user", json!({"user_id": user})),
+            ("conversation", json!({"conversation_id": conversation})),
+        ];
+        for (subclass, data) in deletions {
+            assert_eq!(self.client.code(subclass, "delete", data), code);
+        }
     }
 
     /// Objects, counters and the log as they are read.
@@ -185,6 +200,109 @@ fn a_disk_that_fills_up_takes_no_changes_until_there_is_room() {
     check_events(&daemon, &writer.ids);
 }
 
+/// Who can be put out while the disk is full, and what of theirs.
+struct Culprit {
+    user: String,
+    conversation: String,
+    message: String,
+    token: String,
+}
+
+impl Culprit {
+    fn new(trusted: &mut Client, login: &str) -> Self {
+        let user = trusted.create_user(login);
+        let conversation = trusted.create_conversation("hoard", &[&user]);
+        let message = trusted.send_message(&conversation, &user, "mine");
+        let token = json!({"name": "bot", "user_id": user});
+        let token = trusted.ok("session", "token_create", token)["token_id"].take();
+        Self {
+            user,
+            conversation,
+            message,
+            token: token.as_str().unwrap().to_owned(),
+        }
+    }
+
+    /// The deletions of all that is its own, itself last.
+    fn deletions(&self) -> [(&'static str, &'static str, Value); 4] {
+        let (conversation, message) = (&self.conversation, &self.message);
+        [
+            (
+                "message",
+                "delete",
+                json!({"conversation_id": conversation, "message_id": message}),
+            ),
+            (
+                "conversation",
+                "delete",
+                json!({"conversation_id": conversation}),
+            ),
+            ("session", "token_delete", json!({"token_id": self.token})),
+            ("user", "delete", json!({"user_id": self.user})),
+        ]
+    }
+
+    fn is_gone(&self, trusted: &mut Client) {
+        let gets = [
+            ("message", "message_id", &self.message),
+            ("conversation", "conversation_id", &self.conversation),
+            ("user", "user_id", &self.user),
+        ];
+        for (subclass, field, id) in gets {
+            let code = trusted.code(subclass, "get", json!({field: id}));
+            assert_eq!(code, format!("{subclass}_not_found"));
+        }
+    }
+}
+
+#[test]
+fn on_a_full_disk_those_who_may_do_everything_still_delete() {
+    const NAME: &str = "on_a_full_disk_those_who_may_do_everything_still_delete";
+    let (_disk, mount) = match small_disk() {
+        Ok(made) => made,
+        Err(why) => return skipped(NAME, &why),
+    };
+    let data_dir = mount.path().join("data");
+    let mut daemon = Daemon::on_dir(&data_dir, LOGINS);
+    let mut writer = Writer::new(&daemon);
+    let admin = json!({"login": "root", "name": "root", "password": "s3cret", "role": "admin"});
+    writer.client.ok("user", "create", admin);
+    let logins = ["cuno", "dora", "emil"];
+    let culprits = logins.map(|login| Culprit::new(&mut writer.client, login));
+    let [by_trusted, by_admin, by_itself] = &culprits;
+    let mut itself = daemon.user("emil");
+    while writer.write().is_ok() {}
+    // Full to the last byte: what chatd kept back is gone too, but for its reserves.
+    for full in ["for chatd", "for everybody"] {
+        if full == "for everybody" {
+            fill(mount.path());
+        }
+        let (culprit, mut client) = match full {
+            "for chatd" => (by_trusted, daemon.client()),
+            _ => (by_admin, daemon.user("root")),
+        };
+        writer.only_reads("storage_full");
+        for (subclass, cmd, data) in by_itself.deletions() {
+            // The conversation is not its own.
+            if subclass != "conversation" {
+                assert_eq!(itself.code(subclass, cmd, data), "storage_full", "{full}");
+            }
+        }
+        for (subclass, cmd, data) in culprit.deletions() {
+            let answer = client.call(subclass, cmd, data);
+            assert_eq!(answer["result"], "ok", "{subclass} {cmd} {full}: {answer}");
+        }
+        culprit.is_gone(&mut writer.client);
+        writer.only_reads("storage_full");
+        daemon.kill();
+        daemon = Daemon::on_dir(&data_dir, LOGINS);
+        writer.client = daemon.client();
+        itself = daemon.user("emil");
+        culprit.is_gone(&mut writer.client);
+        writer.only_reads("storage_full");
+    }
+}
+
 #[test]
 fn a_disk_that_others_fill_to_the_last_byte_is_survived() {
     let (_disk, mount) = match small_disk() {
@@ -253,6 +371,7 @@ fn a_write_that_fails_is_refused_and_writing_goes_on_when_it_can() {
             Ok(fault) => fault,
             Err(why) => return skipped(NAME, &why),
         };
+        writer.no_deletions(code);
         writer.only_reads(code);
         drop(fault);
         writer.write().unwrap();

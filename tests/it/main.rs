@@ -36,6 +36,7 @@ mod operation;
 mod passwords;
 mod power;
 mod proxies;
+mod quotas;
 mod random;
 mod reference;
 mod retention;

@@ -178,6 +178,7 @@ impl Chat {
         let settings = Settings {
             keep_ms: 1000,
             search_time: Duration::from_secs(60),
+            quota: store::Amount::default(),
             max_message_bytes: 16_384,
             must_exist: false,
             upgrade: false,

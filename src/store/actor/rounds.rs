@@ -3,10 +3,13 @@
 use super::{CommitError, Job, Shared};
 use crate::error::Error;
 use crate::limits::{ROUND_MAX_BYTES, ROUND_MAX_OPERATIONS, SLOW_ROUND_MS};
+use crate::model::UserId;
 use crate::store::backoff::Backoff;
-use crate::store::operation::{Operation, Outcome};
+use crate::store::operation::{Operation, Outcome, Principal};
+use crate::store::quota::{Amount, Quotas, rows_of};
+use crate::store::room::Space;
 use crate::store::rows::Head;
-use crate::store::rules::{self, Deletions, Turn};
+use crate::store::rules::{self, Deletions, Rights, Turn};
 use crate::store::txn::{Round, Txn};
 use crate::store::{Done, OnCommit};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -45,6 +48,7 @@ pub(super) struct Actor {
     /// Forgetting what has expired.
     expiry: Backoff,
     on_commit: OnCommit,
+    quotas: Quotas,
     /// The operations of the round that is being made, and how they ended.
     under_way: Vec<(Done, Result<Outcome, Error>)>,
     /// The round under way was handed to the backend.
@@ -63,6 +67,7 @@ impl Actor {
         deletions: Deletions,
         on_commit: OnCommit,
     ) -> Self {
+        let quotas = Quotas::new(shared.settings.quota);
         Self {
             shared,
             jobs,
@@ -70,6 +75,7 @@ impl Actor {
             deletions,
             expiry: Backoff::default(),
             on_commit,
+            quotas,
             under_way: Vec::with_capacity(ROUND_MAX_OPERATIONS),
             written: false,
             in_doubt: Vec::new(),
@@ -175,17 +181,33 @@ impl Actor {
         let shared = Arc::clone(&self.shared);
         let now_and_clock = shared.settings.clock.look(shared.settings.keep_ms);
         let now = Instant::now();
+        let space = shared.backend.space();
         self.written = false;
+        // Whether it is a round of deletions that a full disk has room for. It is of one kind where room is short.
+        let mut deletes = None;
         let mut round = None;
+        let mut charged = Vec::new();
         let mut turn = Turn::default();
         shared.backend.read(&mut |state| {
             let mut txn = Txn::new(state, self.head, now_and_clock.clone());
             while let Some(job) = jobs.pop_front() {
+                let job_deletes = space != Space::Plenty && may_delete(&txn, &job.operation);
+                if space == Space::Short && *deletes.get_or_insert(job_deletes) != job_deletes {
+                    jobs.push_front(job);
+                    break;
+                }
                 let ends_sessions = job.operation.change.ends().is_some();
                 let result = if job.session.is_over(|| txn.held_ms()) {
                     Err(rules::not_logged_in())
                 } else {
-                    decide(&mut txn, job.operation)
+                    let (by, rows) = (job.operation.by, rows_of(&job.operation.change));
+                    decide(&mut txn, job.operation).and_then(|outcome| {
+                        if space == Space::Full && !job_deletes && txn.added_bytes() > 0 {
+                            return Err(Error::storage_full());
+                        }
+                        charged.extend(charge(&mut self.quotas, &txn, by, rows)?);
+                        Ok(outcome)
+                    })
                 };
                 let ends_sessions = ends_sessions && result.is_ok();
                 if result.is_ok() {
@@ -199,7 +221,7 @@ impl Actor {
                     break;
                 }
             }
-            if self.expiry.is_due(now) {
+            if space != Space::Full && self.expiry.is_due(now) {
                 if rules::forget_expired(&mut txn).is_ok() {
                     txn.keep();
                     self.expiry.succeeded();
@@ -214,7 +236,8 @@ impl Actor {
             round = if txn.is_empty() {
                 None
             } else {
-                Some(txn.finish())
+                let deletes = deletes.unwrap_or(space == Space::Full || self.under_way.is_empty());
+                Some(txn.finish().map(|round| Round { deletes, ..round }))
             };
         });
         let committed = match round {
@@ -234,6 +257,9 @@ impl Actor {
             },
         };
         if committed.is_err() {
+            for (user, stored) in charged {
+                self.quotas.give_back(user, stored);
+            }
             self.deletions.note_uncommitted(&turn, now);
         }
         for (done, result) in self.under_way.drain(..) {
@@ -263,6 +289,32 @@ impl Actor {
         (self.on_commit)(&round.events);
         Ok(())
     }
+}
+
+/// Whether an operation deletes, for whoever may do everything: there is room for that on a full disk.
+fn may_delete(txn: &Txn<'_>, operation: &Operation) -> bool {
+    let all = || Rights::of(txn, operation.by).is_ok_and(|rights| rights.everything());
+    operation.change.deletes() && all()
+}
+
+/// Counts what the operation stores for the user that acts, if one does. Whatever that does, a change that is made on
+/// a trusted connection itself is not counted.
+fn charge(
+    quotas: &mut Quotas,
+    txn: &Txn<'_>,
+    by: Principal,
+    rows: Option<u64>,
+) -> Result<Option<(UserId, Amount)>, Error> {
+    let (Principal::User(user), Some(rows), bytes @ 1..) = (by, rows, txn.added_bytes()) else {
+        return Ok(None);
+    };
+    let stored = Amount {
+        rows,
+        bytes: bytes as u64,
+    };
+    let is_admin = || Ok(Rights::of(txn, by)?.everything());
+    quotas.charge(user, stored, txn.now_ms(), is_admin)?;
+    Ok(Some((user, stored)))
 }
 
 /// Decides one operation. A panic is in the log, and a refusal of this one alone.

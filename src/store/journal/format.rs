@@ -307,6 +307,7 @@ mod tests {
             head: Head::default(),
             changes: Vec::new(),
             events: vec![event],
+            deletes: false,
         };
         let mut buffer = Vec::new();
         encode_record(&round, &mut buffer);

@@ -44,6 +44,7 @@ pub fn round(record: u64) -> Round {
         events: (before + 1..=seq)
             .map(|seq| Event::plain(seq, line(seq)))
             .collect(),
+        deletes: false,
     }
 }
 

@@ -61,6 +61,7 @@ impl Subject {
         let settings = Settings {
             keep_ms: KEEP_MS,
             search_time,
+            quota: chatd::store::Amount::default(),
             max_message_bytes: 16_384,
             must_exist: false,
             upgrade: false,
