@@ -191,6 +191,10 @@ pub const CLOCK_LOOK_MS: u64 = 1000;
 pub const TIME_NOTED_MS: u64 = 1_800_000;
 /// Milliseconds after which a round is logged as slow.
 pub const SLOW_ROUND_MS: u128 = 250;
+/// Milliseconds that connections have to end once nothing more is done for them.
+pub const HURRY_GRACE_MS: u64 = 1000;
+/// Seconds that a stopping daemon has to close its store; what is not written by then is built again at the next start.
+pub const STORE_CLOSE_SECONDS: u64 = 4;
 /// Seconds that a stopping daemon gives its connections to take their answers.
 pub const SHUTDOWN_GRACE_SECONDS: u64 = 3;
 

@@ -12,7 +12,8 @@ use crate::config::{Address, Config};
 use crate::counters::Counters;
 use crate::hub::Hub;
 use crate::limits::{
-    FAILURE_GRACE_MS, Limits, OPENING_GRACE_MS, OPENING_QUIET_MS, SHUTDOWN_GRACE_SECONDS,
+    FAILURE_GRACE_MS, HURRY_GRACE_MS, Limits, OPENING_GRACE_MS, OPENING_QUIET_MS,
+    SHUTDOWN_GRACE_SECONDS, STORE_CLOSE_SECONDS,
 };
 use crate::memory::Memory;
 use crate::model::{Clock, Event};
@@ -179,7 +180,7 @@ impl Server {
                 tokio::select! {
                     biased;
                     () = failure.declared() => {}
-                    () = drain(&tasks, grace) => {}
+                    () = drain_or_hurry(&tasks, grace, &shared.store) => {}
                 }
             }
         }
@@ -194,7 +195,15 @@ impl Server {
         watching.abort();
         let _ = watching.await;
         if let Ok(shared) = Arc::try_unwrap(shared) {
-            shared.store.stop().await;
+            let time = Duration::from_secs(STORE_CLOSE_SECONDS);
+            if tokio::time::timeout(time, shared.store.stop())
+                .await
+                .is_err()
+            {
+                tracing::warn!(
+                    "the store is not closed in time; the next start builds what is missing of the state"
+                );
+            }
         } else {
             // Whoever keeps a handle, what was acknowledged is in the journal all the same.
             tracing::warn!("stopped without closing the store");
@@ -220,16 +229,27 @@ async fn vital(name: &str, failure: Failure, task: impl Future<Output = ()>) {
     .await;
 }
 
-/// Waits for tasks to end, but no longer than they are given.
-async fn drain(tasks: &[TaskTracker; 2], grace: Duration) {
+/// Waits for tasks to end. Those that have not when their time is over are waited for a little longer, while the store
+/// does nothing more for them.
+async fn drain_or_hurry(tasks: &[TaskTracker; 2], grace: Duration, store: &Store) {
+    if !drain(tasks, grace).await {
+        store.hurry();
+        drain(tasks, Duration::from_millis(HURRY_GRACE_MS)).await;
+    }
+}
+
+/// Waits for tasks to end, but no longer than they are given; false if some have not.
+async fn drain(tasks: &[TaskTracker; 2], grace: Duration) -> bool {
     let [accepting, connections] = tasks;
     let ended = async { tokio::join!(accepting.wait(), connections.wait()) };
-    if tokio::time::timeout(grace, ended).await.is_err() {
+    let in_time = tokio::time::timeout(grace, ended).await.is_ok();
+    if !in_time {
         tracing::warn!(
             connections = connections.len(),
             "some connections did not take their answers in time"
         );
     }
+    in_time
 }
 
 /// Opens the store. Where that takes long, whoever connects is turned away meanwhile.

@@ -310,6 +310,9 @@ impl Store {
         for places in [&self.short_reads, &self.long_reads, &self.event_reads] {
             places.idle().await;
         }
+        // What is written for it may take a while.
+        let shared = self.shared;
+        let _ = tokio::task::spawn_blocking(move || drop(shared)).await;
     }
 
     async fn blocking<T: Send + 'static>(

@@ -279,3 +279,70 @@ fn a_stop_does_not_wait_for_clients_that_do_not_read() {
     let info = daemon.client().ok("server", "info", json!({}));
     assert_eq!(info["messages"], 1500);
 }
+
+#[test]
+fn a_stop_under_long_reads_large_writes_and_unread_answers_is_a_clean_one() {
+    let directory = tempfile::tempdir().unwrap();
+    // A read may take far longer than a stop may.
+    let config = CONFIG.to_owned() + "[limits]\nsearch_seconds = 600\n";
+    let mut daemon = Daemon::on_dir(directory.path(), &config);
+    let mut client = daemon.client();
+    let users: Vec<String> = (0..8)
+        .map(|number| client.create_user(&format!("user-{number}")))
+        .collect();
+    let members: Vec<&str> = users.iter().map(String::as_str).collect();
+    let conversation = client.create_conversation("lunch", &members);
+    let words = "many words of no meaning ".repeat(600);
+    for _ in 0..200 {
+        client.send_message(&conversation, &users[0], &words);
+    }
+    let search =
+        json!({"filter": {"message": {"match": "\"meaning of life\""}}, "sort_by": "message"});
+    let named: Vec<&str> = members.iter().copied().cycle().take(1000).collect();
+    let requests = [
+        ("message", "search", search),
+        (
+            "message",
+            "create",
+            json!({"conversation_id": conversation, "user_id": users[0], "message": words}),
+        ),
+        (
+            "conversation",
+            "create",
+            json!({"name": "many", "user_ids": named}),
+        ),
+        ("server", "help", json!({})),
+    ];
+    let mut silent = Vec::new();
+    std::thread::scope(|scope| {
+        for (number, (subclass, cmd, data)) in requests.iter().cycle().take(16).enumerate() {
+            let request = json!({"class": "chat", "subclass": subclass, "cmd": cmd, "data": data});
+            let line = format!("{request}\n");
+            let mut client = daemon.client();
+            let mut sender = client.sender();
+            scope.spawn(move || while sender.write_all(line.as_bytes()).is_ok() {});
+            // Of each kind, every second one reads its answers.
+            if number % 8 < 4 {
+                scope.spawn(move || {
+                    while client.read_line_or_end().is_some() {}
+                    client.shutdown_both();
+                });
+            } else {
+                silent.push(client);
+            }
+        }
+        // They are well under way.
+        let mut watcher = daemon.client();
+        let (seq, _) = watcher.subscribe(json!({}));
+        while watcher.next_event()["seq"].as_u64().unwrap() < seq + 50 {}
+        drop(watcher);
+        assert!(daemon.terminate().success());
+    });
+    assert!(
+        daemon.data_dir().join("stopped").exists(),
+        "{}",
+        daemon.log()
+    );
+    let daemon = Daemon::on_dir(directory.path(), CONFIG);
+    daemon.client().ok("session", "ping", json!({}));
+}

@@ -129,15 +129,9 @@ impl Actor {
                     }
                 }
             }
-            if self.shared.stopping.load(Ordering::Relaxed) {
-                // Nobody waits for the answers; what was not begun is refused, and a deletion goes on at the next start.
-                self.deletions.clear();
-                for job in batch.drain(..) {
-                    (job.done)(Err(Error::unavailable()));
-                }
-                continue;
-            }
-            if self.shared.backend.failure().is_declared() {
+            if self.shared.backend.failure().is_declared()
+                || self.shared.stopping.load(Ordering::Relaxed)
+            {
                 // Every change is refused from now on: a deletion would go on for ever.
                 self.deletions.clear();
             }
@@ -197,7 +191,10 @@ impl Actor {
                     break;
                 }
                 let ends_sessions = job.operation.change.ends().is_some();
-                let result = if job.session.is_over(|| txn.held_ms()) {
+                let result = if shared.stopping.load(Ordering::Relaxed) {
+                    // It was not begun, and nobody waits for its answer.
+                    Err(Error::unavailable())
+                } else if job.session.is_over(|| txn.held_ms()) {
                     Err(rules::not_logged_in())
                 } else {
                     let (by, rows) = (job.operation.by, rows_of(&job.operation.change));
