@@ -2,11 +2,11 @@
 
 use super::fields::{Body, FieldType, Opaque, fields, list, object, one_of, string, wrong};
 use super::{Access, Action, Command, Context, Step, Subscribe};
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, excerpt};
 use crate::hub::{ANY, Object, Pattern, Type};
 use crate::limits::{Limits, OPAQUE_MAX_BYTES};
-use crate::model::{ConversationId, CustomType, Given, Seq, Subclass};
-use crate::spelling::there_are;
+use crate::model::{ConversationId, CustomType, EventType, Given, Seq, Subclass};
+use crate::spelling::{nearest, there_are};
 use serde_json::value::RawValue;
 
 /// One name, or a list of names, of which `"*"` stands for every one.
@@ -40,6 +40,15 @@ pub struct SubclassName(Option<Subclass>);
 /// The subclasses that have events.
 const WITH_EVENTS: [&str; 2] = [Subclass::User.as_str(), Subclass::Conversation.as_str()];
 
+/// The types that events of users have.
+const OF_USERS: [&str; 3] = [
+    EventType::Created.as_str(),
+    EventType::Updated.as_str(),
+    EventType::Deleted.as_str(),
+];
+/// Types in one request in which slips are looked for: a request costs no more, however many it names.
+const SLIPS_LOOKED_FOR: usize = 64;
+
 impl FieldType for SubclassName {
     fn describe(_: &Limits) -> String {
         format!("{}, or \"*\"", WITH_EVENTS.join(", "))
@@ -58,7 +67,7 @@ impl FieldType for SubclassName {
             Some(_) => format!("has no events; subscribe to another subclass: {subscribe_to}, and \"*\" for both"),
             None => format!(
                 "is no subclass: {}; {subscribe_to}",
-                crate::error::excerpt(&name)
+                excerpt(&name)
             ),
         }))
     }
@@ -186,6 +195,7 @@ impl Command for SubscribeCommand {
         if count > context.limits.max_subscriptions {
             return Err(too_many_subscriptions(context.limits));
         }
+        refuse_slips(&subscriptions)?;
         Ok(Step::Act(Action::Subscribe(Subscribe {
             subscriptions,
             since: self.since,
@@ -193,6 +203,31 @@ impl Command for SubscribeCommand {
             position: self.position.unwrap_or(false),
         })))
     }
+}
+
+/// Refuses a type that is nearly one of those that events of users have. They have no others, so it would match nothing;
+/// conversations have those of applications besides.
+fn refuse_slips(subscriptions: &[Pattern]) -> Result<(), Error> {
+    let of_users = subscriptions
+        .iter()
+        .filter(|wanted| wanted.subclass == Some(Subclass::User));
+    let others = of_users
+        .flat_map(|wanted| &wanted.types)
+        .filter_map(|kind| match kind {
+            Type::Other(text) => Some(text),
+            Type::Stored(_) => None,
+        });
+    for text in others.take(SLIPS_LOOKED_FOR) {
+        if nearest(text, OF_USERS).is_some() {
+            let text = format!(
+                "is no type of the events of users: {}; {}",
+                excerpt(text),
+                there_are(text, &OF_USERS)
+            );
+            return Err(Error::invalid("type", text));
+        }
+    }
+    Ok(())
 }
 
 /// The refusal of a subscription too many.

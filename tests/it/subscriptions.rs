@@ -114,3 +114,40 @@ fn a_connection_that_has_ended_all_its_subscriptions_does_not_resume() {
     assert_eq!(refused["field"], "since");
     client.subscribe(json!({}));
 }
+
+#[test]
+fn a_mistyped_type_of_user_events_is_refused_with_the_one_that_was_meant() {
+    let daemon = Daemon::start();
+    let mut client = daemon.client();
+    for (slip, meant) in [
+        ("crated", "created"),
+        ("Update", "updated"),
+        ("deletd", "deleted"),
+    ] {
+        for data in [
+            json!({"subclass": "user", "type": slip}),
+            json!({"subclass": "user", "type": ["created", slip]}),
+            json!({"subscriptions": [{"obj_id": "a"}, {"subclass": "user", "type": slip}]}),
+        ] {
+            let error = client.error("event", "subscribe", data.clone());
+            assert_eq!(error["code"], "invalid_field", "{data}");
+            assert_eq!(error["field"], "type", "{data}");
+            let text = error["error"].as_str().unwrap();
+            assert!(text.contains(&format!("did you mean {meant}?")), "{text}");
+        }
+    }
+    assert_eq!(listed(&mut client), Vec::<Value>::new());
+    // Conversations have types of applications, and what is far from every type is no slip.
+    for data in [
+        json!({"subclass": "conversation", "type": "crated"}),
+        json!({"type": "crated"}),
+        json!({"subclass": "user", "type": ["typing", "created_message", "*"]}),
+    ] {
+        client.ok("event", "subscribe", data);
+    }
+    client.ok(
+        "event",
+        "unsubscribe",
+        json!({"subclass": "user", "type": "crated"}),
+    );
+}
