@@ -68,7 +68,7 @@ counters! {
     limited_logins,
     /// Connections closed since nobody logged in within `security.login_seconds`.
     login_timeouts,
-    /// Connections closed since they took nothing for `limits.stalled_seconds`.
+    /// Connections closed since they took nothing for `limits.stalled_seconds`, or while more was held than may be.
     stalled,
 }
 

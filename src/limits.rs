@@ -147,6 +147,10 @@ pub const VERDICTS_MAX: usize = 65_536;
 pub const RECEIVE_BUFFER_BYTES: usize = 64 * 1024;
 /// Bytes for a client of a login listener that the system holds until they are taken; Linux takes twice as many.
 pub const SEND_BUFFER_BYTES: usize = 256 * 1024;
+/// Bytes for a client of a login listener that the system holds and has not sent yet; it takes a segment more at most.
+pub const UNSENT_MAX_BYTES: u32 = 16 * 1024;
+/// Bytes that the system is taken to hold for a client that does not take what is sent to it, with what each costs.
+pub const SYSTEM_HELD_BYTES: usize = 128 * 1024;
 /// Bytes that are handed to a socket in one write.
 pub const WRITE_MAX_BYTES: usize = 256 * 1024;
 /// Bytes in one journal segment, after which the next one is begun.

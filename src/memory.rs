@@ -96,6 +96,12 @@ impl Memory {
         self.total.bytes()
     }
 
+    /// Bytes that are held beyond all that there may be.
+    #[must_use]
+    pub fn excess_bytes(&self) -> usize {
+        self.total.bytes().saturating_sub(self.total.max_bytes)
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Source, Arc<Level>>> {
         self.addresses
             .lock()

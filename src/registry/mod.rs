@@ -16,6 +16,7 @@ use crate::store::{Ended, Ends};
 use crate::wire::{CloseReason, Outbox};
 use places::Places;
 use serde::Serialize;
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -346,6 +347,31 @@ impl Registry {
                 closer.close_unanswered(reason);
             }
         }
+    }
+
+    /// Closes connections whose clients take nothing at the moment, those that hold most first, until so many bytes will be
+    /// given back. Gives how many those are.
+    #[must_use]
+    pub fn close_largest(&self, excess_bytes: usize) -> usize {
+        if excess_bytes == 0 {
+            return 0;
+        }
+        let state = self.lock();
+        let closers = state.connections.values().filter_map(|c| c.closer.as_ref());
+        let mut standing: Vec<(usize, &Closer)> = closers
+            .filter_map(|closer| Some((closer.outbox.standing_bytes()?, closer)))
+            .collect();
+        standing.sort_unstable_by_key(|&(bytes, _)| Reverse(bytes));
+        let mut left = excess_bytes;
+        let closed = standing.iter().take_while(|(bytes, closer)| {
+            let goes = left > 0;
+            if goes {
+                left = left.saturating_sub(*bytes);
+                closer.close(CloseReason::Stalled);
+            }
+            goes
+        });
+        closed.count()
     }
 
     /// Closes the connections whose sessions end by themselves, each in its time; runs for ever.

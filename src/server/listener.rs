@@ -8,7 +8,7 @@ use crate::audit::Record;
 use crate::config::{Address, Allowed, Listen, Proxies};
 use crate::limits::{
     CLOSE_GRACE_MS, PARTING_MAX_CONNECTIONS, PROXY_HEADER_SECONDS, RECEIVE_BUFFER_BYTES,
-    SEND_BUFFER_BYTES,
+    SEND_BUFFER_BYTES, UNSENT_MAX_BYTES,
 };
 use crate::registry::{Access, Refused, Remote, Ticket};
 use crate::session::{self, Shared};
@@ -412,7 +412,9 @@ fn no_descriptor(error: &io::Error) -> bool {
 fn bound_buffers(listener: &TcpListener) -> io::Result<()> {
     let socket = SockRef::from(listener);
     socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
-    socket.set_send_buffer_size(SEND_BUFFER_BYTES)
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    // What is not taken then waits where it is counted.
+    socket.set_tcp_notsent_lowat(UNSENT_MAX_BYTES)
 }
 
 /// Sends small lines at once, and finds dead peers.

@@ -399,6 +399,9 @@ async fn keep_house(shared: Arc<Shared>) {
             let done = Box::new(|_| {});
             shared.store.apply(operation, Ended::default(), done).await;
         }
+        for _ in 0..shared.registry.close_largest(shared.memory.excess_bytes()) {
+            shared.counters.stalled.add();
+        }
         shared.rates.forget_quiet();
         audit::sum_up();
         for (told, (name, counter)) in told.iter_mut().zip(&counters) {

@@ -26,7 +26,7 @@ pub async fn write(
         match outbox.next_batch(WRITE_MAX_BYTES).await {
             Batch::Write(bytes) => {
                 let length = bytes.len();
-                if !send(output, bytes, stalled).await? {
+                if !send(outbox, output, bytes, stalled).await? {
                     shared.counters.stalled.add();
                     outbox.close(CloseReason::Stalled);
                     return Err(io::ErrorKind::TimedOut.into());
@@ -45,33 +45,41 @@ pub async fn write(
 
 /// Sends bytes; false if the client took none of them for as long as `stalled`.
 async fn send(
+    outbox: &Outbox,
     output: &mut (impl AsyncWrite + Unpin),
     mut bytes: Bytes,
     stalled: Duration,
 ) -> io::Result<bool> {
     while !bytes.is_empty() {
         let write = poll_fn(|context| Pin::new(&mut *output).poll_write(context, &bytes));
-        match unless_stalled(write, stalled).await {
+        match unless_stalled(write, stalled, || outbox.stands_still()).await {
             Some(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
             Some(written) => bytes.advance(written?),
             None => return Ok(false),
         }
     }
-    match unless_stalled(output.flush(), stalled).await {
+    match unless_stalled(output.flush(), stalled, || outbox.stands_still()).await {
         Some(flushed) => flushed.map(|()| true),
         None => Ok(false),
     }
 }
 
 /// What `work` gives, or nothing if it waits for longer than `stalled`. Most of it never waits, and then needs no timer.
-async fn unless_stalled<T>(work: impl Future<Output = T>, stalled: Duration) -> Option<T> {
+async fn unless_stalled<T>(
+    work: impl Future<Output = T>,
+    stalled: Duration,
+    waits: impl Fn(),
+) -> Option<T> {
     let mut work = pin!(work);
     let mut timer = None;
     poll_fn(|context| {
         if let Poll::Ready(done) = work.as_mut().poll(context) {
             return Poll::Ready(Some(done));
         }
-        let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(stalled)));
+        let timer = timer.get_or_insert_with(|| {
+            waits();
+            Box::pin(tokio::time::sleep(stalled))
+        });
         timer.as_mut().poll(context).map(|()| None)
     })
     .await

@@ -12,7 +12,7 @@ mod reply_slot;
 
 pub use reply_slot::ReplySlot;
 
-use crate::limits::MEMORY_LOOK_MS;
+use crate::limits::{MEMORY_LOOK_MS, SYSTEM_HELD_BYTES};
 use crate::memory::Usage;
 use crate::model::Seq;
 use crate::wire::CloseReason;
@@ -50,6 +50,8 @@ struct State {
     kept_free_bytes: usize,
     /// Bytes that the connection holds besides: its subscriptions.
     held_bytes: usize,
+    /// Bytes that the system holds for a client that takes nothing at the moment.
+    system_bytes: usize,
     /// The sum of all these, as far as others are to know of it.
     usage: Usage,
     /// Answers that are not there yet.
@@ -128,6 +130,7 @@ impl Outbox {
                 under_way_bytes: 0,
                 kept_free_bytes: 0,
                 held_bytes: 0,
+                system_bytes: 0,
                 usage,
                 waiting: 0,
                 stream: Stream::default(),
@@ -366,10 +369,25 @@ impl Outbox {
         state.input_ended.then_some(Batch::Drained)
     }
 
+    /// Says that the client takes nothing at the moment, although some waits: then the system holds what it can, too.
+    pub fn stands_still(&self) {
+        let mut state = self.lock();
+        state.system_bytes = SYSTEM_HELD_BYTES;
+        state.count();
+    }
+
+    /// How much the connection holds, if its client takes nothing at the moment.
+    #[must_use]
+    pub fn standing_bytes(&self) -> Option<usize> {
+        let state = self.lock();
+        (state.system_bytes > 0 && state.closed.is_none()).then(|| state.bytes())
+    }
+
     /// Says that a batch of this many bytes was taken by the client.
     pub fn wrote(&self, bytes: usize) {
         let mut state = self.lock();
         state.pending_bytes -= bytes;
+        state.system_bytes = 0;
         state.count();
         drop(state);
         self.settled.notify_one();
@@ -435,9 +453,13 @@ impl State {
 
     /// Tells what the connection holds.
     fn count(&mut self) {
-        let held = self.held_bytes + self.kept_free_bytes;
-        self.usage
-            .set(self.pending_bytes + self.under_way_bytes + held);
+        let bytes = self.bytes();
+        self.usage.set(bytes);
+    }
+
+    fn bytes(&self) -> usize {
+        let held = self.held_bytes + self.kept_free_bytes + self.system_bytes;
+        self.pending_bytes + self.under_way_bytes + held
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Daemon, Socket, wait_until};
+use crate::harness::{Client, Daemon, LOGINS, Socket, wait_until};
 use crate::lines::goes_on;
 use crate::siege::{is_full, raise_descriptors, size};
 
@@ -174,4 +174,47 @@ fn what_many_clients_that_read_nothing_bind_is_bounded_and_others_go_on() {
     wait_until("all to be given back", || held(&mut trusted) == 0);
     let data = json!({"filter": {"conversation_id": conversation}, "fields": "message"});
     assert_eq!(modest.ok("message", "search", data)["total"], 70);
+}
+
+#[test]
+fn of_many_who_do_not_read_those_who_hold_most_go() {
+    const MAX_BYTES: usize = 1_048_576;
+    let limits = format!(
+        "[limits]\nmax_page_bytes = 65536\nmax_memory_bytes_pending = {MAX_BYTES}\n\
+         max_memory_bytes_pending_per_address = {MAX_BYTES}\n"
+    );
+    let daemon = Daemon::with(&LOGINS.replace("[limits]\n", &limits));
+    let mut trusted = daemon.client();
+    let user = trusted.create_user("ann");
+    let conversation = trusted.create_conversation("all", &[&user]);
+    let mut reader = daemon.user("ann");
+    reader.subscribe(json!({"obj_id": conversation}));
+    let silent: Vec<Client> = (0..20)
+        .map(|_| {
+            let socket = Socket::connect(daemon.address_of("login")).expect("connect");
+            socket.take_little().expect("a small buffer");
+            let mut client = Client::over(socket);
+            client.login("ann", "s3cret");
+            client.subscribe(json!({"obj_id": conversation}));
+            client
+        })
+        .collect();
+    let event =
+        json!({"type": "note", "obj_id": conversation, "body": {"text": "x".repeat(50_000)}});
+    let counter = |trusted: &mut Client, name: &str| {
+        let info = trusted.ok("server", "info", json!({}));
+        info["counters"][name].as_u64().expect("a counter")
+    };
+    wait_until("a connection that holds too much to be closed", || {
+        trusted.ok("event", "send", event.clone());
+        reader.ok("session", "ping", json!({}));
+        counter(&mut trusted, "stalled") > 0
+    });
+    wait_until("what was held to be given back", || {
+        counter(&mut trusted, "memory_bytes_pending") <= MAX_BYTES as u64
+    });
+    // Some of them are enough, and whoever reads stays.
+    assert!(counter(&mut trusted, "stalled") < 20);
+    reader.ok("session", "ping", json!({}));
+    drop(silent);
 }

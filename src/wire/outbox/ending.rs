@@ -49,6 +49,7 @@ impl Outbox {
         state.queue = VecDeque::new();
         state.pending_bytes = 0;
         state.held_bytes = 0;
+        state.system_bytes = 0;
         state.kept_free_bytes = 0;
         state.count();
         drop(state);
