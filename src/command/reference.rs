@@ -4,6 +4,7 @@ use super::fields::FieldSpec;
 use super::{Row, TABLE};
 use crate::error::Code;
 use crate::limits::Limits;
+use crate::wire::CloseReason;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::fmt::Write;
@@ -89,6 +90,16 @@ pub fn reference() -> String {
     text.push_str("\n## Error codes\n\n| code | meaning |\n|---|---|\n");
     for code in Code::ALL {
         let _ = writeln!(text, "| `{}` | {} |", code.as_str(), code.meaning());
+    }
+    text.push_str(
+        "\n## Closed connections\n\n\
+         Before the server closes a connection of its own accord it sends, where it still can, a line of subclass `session` and\n\
+         type `closed`, whose `body` has one of these codes, a text (`error`), and whether to try again (`retry`).\n\n\
+         | code | retry | text |\n|---|---|---|\n",
+    );
+    for reason in CloseReason::ALL {
+        let (code, retry) = (reason.as_str(), reason.retry());
+        let _ = writeln!(text, "| `{code}` | {retry} | {} |", reason.text());
     }
     text
 }

@@ -3,6 +3,7 @@
 //!
 //! Nothing here knows what a command does, or where anything is stored.
 
+mod closing;
 mod encode;
 mod envelope;
 mod line;
@@ -13,9 +14,9 @@ mod separators;
 mod sound;
 mod stored;
 
+pub use closing::{CloseReason, closed_line};
 pub use encode::{
-    CloseReason, EventBody, closed_line, data, ephemeral_line, event_line, gap_line, position_line,
-    reply_line,
+    EventBody, data, ephemeral_line, event_line, gap_line, position_line, reply_line,
 };
 pub use envelope::{Envelope, EnvelopeError, Object, parse_envelope, parse_object, text};
 pub use line::{LineDecoder, LineError, looks_like_http, looks_like_proxy};

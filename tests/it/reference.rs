@@ -59,3 +59,24 @@ fn every_example_of_the_reference_is_accepted() {
     }
     assert!(tried >= 33, "only {tried} examples were found");
 }
+
+#[test]
+fn the_reference_names_every_code_with_which_a_connection_is_closed() {
+    let reference = chatd::command::reference();
+    let (_, closed) = reference.split_once("## Closed connections").unwrap();
+    // protocol.md, 1; none that was given out is ever renamed.
+    for code in [
+        "shutdown",
+        "session_ended",
+        "login_timeout",
+        "stalled",
+        "too_many_connections",
+        "rate_limited",
+        "http",
+        "protocol",
+        "forbidden",
+        "unavailable",
+    ] {
+        assert!(closed.contains(&format!("| `{code}` |")), "{code}");
+    }
+}
