@@ -23,16 +23,27 @@ const COST_0_US: u64 = 73;
 #[derive(Clone, Debug)]
 pub struct Hasher {
     cost: u32,
-    /// What is verified where there is no such user, so that it takes as long.
-    dummy: PasswordHash,
     trusted: Arc<Semaphore>,
     strangers: Arc<Queue>,
+}
+
+/// What a password is compared with.
+#[derive(Clone, Debug)]
+pub enum Kept {
+    /// The hash of the user's password.
+    Hash(PasswordHash),
+    /// There is no such user: it is to take as long as for most of those there are.
+    Nothing {
+        /// The cost that most hashes have; none if there are none.
+        usual_cost: Option<u32>,
+    },
 }
 
 /// A password that was verified and is right.
 #[derive(Debug)]
 pub struct Right {
-    /// The hash of the password that is to follow it, if there is one.
+    /// What is to be kept instead of its hash: that of the password that is to follow it, or its own at the cost of new
+    /// ones, if it had another.
     pub hash: Option<PasswordHash>,
 }
 
@@ -51,14 +62,8 @@ impl Hasher {
     pub fn new(cost: u32) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = (cores / 2).max(1);
-        // Well-formed, with the right cost, and the hash of no password that anyone knows.
-        let dummy = format!(
-            "$2b${cost:02}${}",
-            "abcdefghijklmnopqrstuu".to_owned() + &"a".repeat(31)
-        );
         Self {
             cost,
-            dummy: PasswordHash::new(dummy),
             trusted: Arc::new(Semaphore::new(threads)),
             strangers: Queue::new(threads, Duration::from_micros(COST_0_US << cost)),
         }
@@ -97,17 +102,17 @@ impl Hasher {
     }
 
     /// Whether this is the password of the hash; without one, no, after the same time. Where it is, and a new one is to
-    /// follow it, that is hashed in the same turn. `verdict` is told, even where nobody waits for the answer any more.
+    /// follow it, that is hashed in the same turn; else itself, if its hash has another cost than new ones. `verdict` is
+    /// told, even where nobody waits for the answer any more.
     pub async fn verify(
         &self,
         password: Password,
-        hash: Option<PasswordHash>,
+        kept: Kept,
         new: Option<Password>,
         thread: Thread,
         verdict: impl FnOnce(bool) + Send + 'static,
     ) -> Result<Option<Right>, Error> {
-        let exists = hash.is_some();
-        let hash = hash.unwrap_or_else(|| self.dummy.clone());
+        let (hash, exists) = self.compared(kept);
         let cost = self.cost;
         let verified = work(thread, move |thread| {
             let right = bcrypt::verify(password.reveal(), hash.reveal()).unwrap_or_else(|error| {
@@ -121,7 +126,9 @@ impl Hasher {
             if let Thread::Stranger(turn) = thread {
                 turn.is_of_account();
             }
-            let hash = new.map(|new| bcrypt::hash(new.reveal(), cost).map(PasswordHash::new));
+            let renewed = (hash.cost() != Some(cost)).then_some(password);
+            let next = new.or(renewed);
+            let hash = next.map(|next| bcrypt::hash(next.reveal(), cost).map(PasswordHash::new));
             let hash = hash.transpose().map_err(|error| error.to_string())?;
             Ok(Some(Right { hash }))
         });
@@ -129,6 +136,21 @@ impl Hasher {
             tracing::error!(error, "a password could not be verified");
             Error::internal()
         })
+    }
+}
+
+impl Hasher {
+    /// The hash that a password is compared with, and whether it is somebody's.
+    fn compared(&self, kept: Kept) -> (PasswordHash, bool) {
+        match kept {
+            Kept::Hash(hash) => (hash, true),
+            Kept::Nothing { usual_cost } => {
+                let cost = usual_cost.unwrap_or(self.cost);
+                // Well-formed, and the hash of no password that anyone knows.
+                let dummy = format!("$2b${cost:02}$abcdefghijklmnopqrstuu{}", "a".repeat(31));
+                (PasswordHash::new(dummy), false)
+            }
+        }
     }
 }
 
@@ -156,6 +178,8 @@ mod tests {
         Password::new(text.to_owned()).unwrap()
     }
 
+    const NOTHING: Kept = Kept::Nothing { usual_cost: None };
+
     #[tokio::test]
     async fn only_the_right_password_of_a_user_is_right() {
         let hasher = Hasher::new(4);
@@ -164,30 +188,68 @@ mod tests {
             .hash(password("s3cret"), thread().await)
             .await
             .unwrap();
-        let verify = async |text, hash| {
+        let verify = async |text, kept| {
             let (send, told) = mpsc::channel();
             let verdict = move |right| send.send(right).unwrap();
             let right = hasher
-                .verify(password(text), hash, None, thread().await, verdict)
+                .verify(password(text), kept, None, thread().await, verdict)
                 .await
                 .unwrap()
                 .is_some();
             assert_eq!(told.recv(), Ok(right));
             right
         };
-        assert!(verify("s3cret", Some(hash.clone())).await);
-        assert!(!verify("S3cret", Some(hash)).await);
-        assert!(!verify("s3cret", None).await);
+        assert!(verify("s3cret", Kept::Hash(hash.clone())).await);
+        assert!(!verify("S3cret", Kept::Hash(hash)).await);
+        assert!(!verify("s3cret", NOTHING).await);
         let broken = PasswordHash::new("no hash".to_owned());
-        assert!(!verify("s3cret", Some(broken)).await);
+        assert!(!verify("s3cret", Kept::Hash(broken)).await);
     }
 
     #[test]
-    fn the_dummy_hash_is_one_of_the_configured_cost() {
-        for cost in [4, 12] {
-            let dummy = Hasher::new(cost).dummy;
+    fn what_is_compared_where_there_is_no_user_has_the_cost_that_most_have() {
+        let hasher = Hasher::new(12);
+        for usual_cost in [None, Some(4), Some(12), Some(13)] {
+            let (dummy, exists) = hasher.compared(Kept::Nothing { usual_cost });
             let parts: bcrypt::HashParts = dummy.reveal().parse().unwrap();
-            assert_eq!(parts.get_cost(), cost);
+            assert_eq!(parts.get_cost(), usual_cost.unwrap_or(12));
+            assert_eq!(dummy.cost(), Some(parts.get_cost()));
+            assert!(!exists);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_hash_of_another_cost_is_renewed_if_its_password_is_right() {
+        let trusted = async |hasher: &Hasher| hasher.trusted().await.unwrap();
+        for (before, now) in [(4, 5), (5, 4), (5, 5)] {
+            let old = Hasher::new(before);
+            let hash = old.hash(password("s3cret"), trusted(&old).await).await;
+            let hash = hash.unwrap();
+            assert_eq!(hash.cost(), Some(before));
+            let hasher = Hasher::new(now);
+            let verify = async |text, new| {
+                let kept = Kept::Hash(hash.clone());
+                let thread = trusted(&hasher).await;
+                let verified = hasher
+                    .verify(password(text), kept, new, thread, |_| {})
+                    .await;
+                verified.unwrap()
+            };
+            assert!(verify("S3cret", None).await.is_none());
+            let renewed = verify("s3cret", None).await.unwrap().hash;
+            assert_eq!(renewed.is_some(), before != now);
+            if let Some(renewed) = renewed {
+                assert_eq!(renewed.cost(), Some(now));
+                assert_eq!(bcrypt::verify("s3cret", renewed.reveal()).ok(), Some(true));
+            }
+            // A new password stands in place of the old one, whatever their costs.
+            let replaced = verify("s3cret", Some(password("another"))).await.unwrap();
+            let replaced = replaced.hash.unwrap();
+            assert_eq!(replaced.cost(), Some(now));
+            assert_eq!(
+                bcrypt::verify("another", replaced.reveal()).ok(),
+                Some(true)
+            );
         }
     }
 }

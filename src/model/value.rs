@@ -197,6 +197,13 @@ impl PasswordHash {
         Self(hash)
     }
 
+    /// The cost that it was made with: 4 to 31; none if it is no such hash.
+    #[must_use]
+    pub fn cost(&self) -> Option<u32> {
+        let cost = self.0.strip_prefix("$2b$")?.split_once('$')?.0;
+        cost.parse().ok().filter(|cost| (4..=31).contains(cost))
+    }
+
     /// The hash itself, for the store and for verifying.
     #[must_use]
     pub fn reveal(&self) -> &str {

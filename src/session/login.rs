@@ -6,6 +6,7 @@
 use super::Session;
 use super::requests::empty;
 use crate::audit::Record;
+use crate::auth::Kept;
 use crate::command::{Credentials, LogIn, NewUser};
 use crate::error::{Code, Error};
 use crate::limits::TOKEN_USE_NOTED_MS;
@@ -14,8 +15,8 @@ use crate::model::{
 };
 use crate::registry::{Access, Account, NotBegun, Remote};
 use crate::store::{
-    Answer, Change, LoginHolder, Operation, Outcome, Principal, Query, TokenOwner, no_user,
-    not_logged_in,
+    Answer, Change, Compared, LoginHolder, Operation, Outcome, Principal, Query, TokenOwner,
+    no_user, not_logged_in,
 };
 use crate::throttle::{BadToken, Kind};
 use crate::wire::data;
@@ -182,20 +183,32 @@ impl Session {
         password: Password,
     ) -> Result<Option<LoggedIn>, Error> {
         let folded = fold_login(login.as_str());
-        let Some((holder, _)) = self.verify(&folded, password, None).await? else {
-            return Ok(None);
-        };
-        let account = self.account(holder.user, holder.login);
-        let caller = self.caller(&folded);
-        let proof = Proof::Password(folded, holder.password_hash);
-        let entered = self.enter(account, &proof).await?;
-        if entered.is_some() && !self.is_trusted() {
-            self.shared.known_logins.remember(caller);
+        // Another login may renew the hash meanwhile; then the password is compared with that.
+        for _ in 0..2 {
+            let verified = self.verify(&folded, password.clone(), None).await?;
+            let Some((holder, renewed)) = verified else {
+                return Ok(None);
+            };
+            let account = self.account(holder.user, holder.login);
+            let proof = Proof::Password(folded.clone(), holder.password_hash.clone());
+            let entered = self.enter(account, &proof).await?;
+            if entered.is_none() {
+                continue;
+            }
+            if let Some(hash) = renewed {
+                let (user, known) = (holder.user, holder.password_hash);
+                self.note(Change::RenewHash { user, known, hash }).await;
+            }
+            if !self.is_trusted() {
+                let caller = self.caller(&folded);
+                self.shared.known_logins.remember(caller);
+            }
+            return Ok(entered);
         }
-        Ok(entered)
+        Ok(None)
     }
 
-    /// Whose folded login this is, if this is its password; and then the hash of the new one, if there is to be one.
+    /// Whose folded login this is, if this is its password; and the hash to keep instead of its own, if there is one.
     pub(super) async fn verify(
         &mut self,
         folded: &str,
@@ -204,8 +217,11 @@ impl Session {
     ) -> Result<Option<(LoginHolder, Option<PasswordHash>)>, Error> {
         let caller = self.caller(&folded);
         let attempt = self.attempt(Kind::Password, caller).await?;
-        let found = self.holder(folded).await?;
-        let hash = found.as_ref().map(|holder| holder.password_hash.clone());
+        let Compared { holder, usual_cost } = self.compared(folded).await?;
+        let kept = match &holder {
+            Some(holder) => Kept::Hash(holder.password_hash.clone()),
+            None => Kept::Nothing { usual_cost },
+        };
         let thread = self.thread(Some(Kind::Password), caller).await?;
         let verdict = move |right: bool| {
             if let Some(attempt) = attempt
@@ -215,8 +231,8 @@ impl Session {
             }
         };
         let hasher = &self.shared.hasher;
-        let verified = hasher.verify(password, hash, new, thread, verdict).await?;
-        Ok(found
+        let verified = hasher.verify(password, kept, new, thread, verdict).await?;
+        Ok(holder
             .zip(verified)
             .map(|(holder, right)| (holder, right.hash)))
     }
@@ -359,17 +375,19 @@ impl Session {
         let now_ms = self.shared.clock.now_ms();
         let noted = last_used_time.is_some_and(|time| now_ms.abs_diff(time) < TOKEN_USE_NOTED_MS);
         if !noted {
-            let operation = Operation {
-                by: Principal::Trusted,
-                change: Change::UseToken { token },
-            };
-            // A store that takes no changes still lets people in.
-            let session = self.closer.session().clone();
-            self.shared
-                .store
-                .apply(operation, session, Box::new(|_| {}))
-                .await;
+            self.note(Change::UseToken { token }).await;
         }
+    }
+
+    /// Makes a change that nobody waits for: a store that takes no changes still lets people in.
+    async fn note(&self, change: Change) {
+        let operation = Operation {
+            by: Principal::Trusted,
+            change,
+        };
+        let session = self.closer.session().clone();
+        let store = &self.shared.store;
+        store.apply(operation, session, Box::new(|_| {})).await;
     }
 
     /// Asks what is asked for the login itself, whoever logs in.
@@ -379,10 +397,15 @@ impl Session {
     }
 
     async fn holder(&self, folded: &str) -> Result<Option<LoginHolder>, Error> {
+        Ok(self.compared(folded).await?.holder)
+    }
+
+    /// What a login is compared with.
+    async fn compared(&self, folded: &str) -> Result<Compared, Error> {
         let query = Query::LoginHolder(folded.to_owned());
         match self.look_up(query).await? {
-            Answer::LoginHolder(found) => Ok(found),
-            _ => Ok(None),
+            Answer::Login(compared) => Ok(compared),
+            _ => Err(Error::internal()),
         }
     }
 

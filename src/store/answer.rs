@@ -2,9 +2,11 @@
 
 use crate::error::Error;
 use crate::limits::MEMBERS_SHOWN_MAX;
-use crate::model::{ConversationId, Id, MessageId, PasswordHash, Sight, UserId};
+use crate::model::{ConversationId, Id, MessageId, Sight, UserId};
 use crate::store::keys;
-use crate::store::operation::{Answer, Counts, LoginHolder, Members, Outside, Principal, Query};
+use crate::store::operation::{
+    Answer, Compared, Counts, LoginHolder, Members, Outside, Principal, Query,
+};
 use crate::store::outside;
 use crate::store::remains::Remains;
 use crate::store::rows::{self, Head, MessageRow, UserRow};
@@ -106,7 +108,10 @@ pub fn answer(
         }
         Query::Power => Ok(Answer::Power(rights.everything())),
         Query::Tokens(user) => json(&rules::tokens_of(state, rights, user.as_ref())?),
-        Query::LoginHolder(folded) => login_holder(state, folded).map(Answer::LoginHolder),
+        Query::LoginHolder(folded) => Ok(Answer::Login(Compared {
+            holder: login_holder(state, folded)?,
+            usual_cost: rules::usual_cost(state)?,
+        })),
         Query::Holder(given) => {
             let found = given.id().map(|user| holder(state, user));
             found
@@ -158,11 +163,11 @@ fn holder(state: &dyn State, user: UserId) -> Result<Option<LoginHolder>, Error>
     let Some(row) = state.get(&keys::user(user))? else {
         return Ok(None);
     };
-    let row = rows::decode::<UserRow<'_>>(&row)?.into_owned();
+    let row = rows::decode::<UserRow<'_>>(&row)?;
     Ok(Some(LoginHolder {
         user,
+        password_hash: row.hash(),
         login: row.login.into_owned(),
-        password_hash: PasswordHash::new(row.password_hash.into_owned()),
     }))
 }
 

@@ -5,6 +5,7 @@
 //! | `0` | | format version |
 //! | `1` | | [`super::rows::Head`] |
 //! | `2` | | [`crate::model::ClockNote`] |
+//! | `3` | | [`super::rows::CostsRow`] |
 //! | `u` | user | user |
 //! | `l` | folded login | user id |
 //! | `c` | conversation | conversation |
@@ -34,6 +35,8 @@ pub const HEAD: &[u8] = b"1";
 
 /// The key of what is noted of the clock.
 pub const CLOCK: &[u8] = b"2";
+/// The key of the costs that passwords are hashed with.
+pub const COSTS: &[u8] = b"3";
 
 /// A key of a kind byte and one id.
 pub type One = [u8; 9];

@@ -47,8 +47,8 @@ pub use fair::Asker;
 pub use journal::fuzzing;
 pub use memory::open as open_memory;
 pub use operation::{
-    Answer, Change, Counts, Ended, Ends, LoginHolder, Note, Operation, Outcome, Outside, Patch,
-    Principal, Query, TokenOwner,
+    Answer, Change, Compared, Counts, Ended, Ends, LoginHolder, Note, Operation, Outcome, Outside,
+    Patch, Principal, Query, TokenOwner,
 };
 pub use quota::Amount;
 pub use rules::{no_old_password, no_user, not_logged_in};

@@ -168,11 +168,18 @@ pub enum Change {
     DeleteToken {
         token: Given<TokenId>,
     },
-    /// Notes that a token was used just now.
     /// Notes the time in the log.
     NoteTime,
+    /// Notes that a token was used just now.
     UseToken {
         token: TokenId,
+    },
+    /// Keeps another hash of the same password, if it still is the user's.
+    RenewHash {
+        user: UserId,
+        /// The hash before.
+        known: PasswordHash,
+        hash: PasswordHash,
     },
 }
 
@@ -223,7 +230,8 @@ impl Change {
             | Self::CreateToken { .. }
             | Self::DeleteToken { .. }
             | Self::NoteTime
-            | Self::UseToken { .. } => None,
+            | Self::UseToken { .. }
+            | Self::RenewHash { .. } => None,
         }
     }
 
@@ -355,7 +363,7 @@ pub enum Query {
     },
     /// The tokens of a user; the asker's own, if left out.
     Tokens(Option<Given<UserId>>),
-    /// The user of a folded login, and what a login must present.
+    /// The user of a folded login, what a login must present, and what it is like where there is no such user.
     LoginHolder(String),
     /// The same of a user that is named by its id.
     Holder(Given<UserId>),
@@ -382,6 +390,8 @@ pub enum Answer {
     Reachable(ConversationId),
     /// Whether everything is allowed.
     Power(bool),
+    /// What a login is compared with.
+    Login(Compared),
     /// Whose login it is; none if no user has it.
     LoginHolder(Option<LoginHolder>),
     /// A token in use; none if there is no such token, or it has expired.
@@ -397,6 +407,15 @@ pub enum Outside {
     All,
     /// Of these.
     Of(Vec<ConversationId>),
+}
+
+/// What a login is compared with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compared {
+    /// Whose login it is; none if no user has it.
+    pub holder: Option<LoginHolder>,
+    /// The bcrypt cost that most users' passwords are hashed with; none if there are none.
+    pub usual_cost: Option<u32>,
 }
 
 /// A user that can log in with a password.

@@ -143,7 +143,8 @@ pub fn rows_of(change: &Change) -> Option<u64> {
         | Change::DeleteMessage { .. }
         | Change::DeleteToken { .. }
         | Change::NoteTime
-        | Change::UseToken { .. } => return None,
+        | Change::UseToken { .. }
+        | Change::RenewHash { .. } => return None,
     };
     Some(rows as u64)
 }

@@ -1,5 +1,9 @@
 //! Changing passwords, and what a token is not good for (the protocol's sections 7 and 8).
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -308,6 +312,10 @@ fn what_may_not_be_done_is_refused_before_a_password_is_hashed() {
     ] {
         assert_eq!(client.code("user", "update", data.clone()), code, "{data}");
     }
+    // A login that nobody has is as quick as most others, whose hashes are from before the cost was raised.
+    let unknown = json!({"login": "nobody@example.org", "password": "s3cret"});
+    let mut stranger = daemon.stranger();
+    assert_eq!(stranger.code("session", "login", unknown), "login_failed");
     let new = json!({"login": "Ann@example.org", "name": "n", "password": "a good one"});
     assert_eq!(
         daemon.stranger().code("user", "create", new.clone()),
@@ -327,4 +335,70 @@ fn what_may_not_be_done_is_refused_before_a_password_is_hashed() {
     assert_eq!(by_token.code("user", "create", another), "forbidden");
     let own = json!({"user_id": boss, "password": "a new one", "old_password": "s3cret"});
     assert_eq!(by_token.code("user", "update", own), "forbidden");
+}
+
+/// The hashes of this cost that are in the journal.
+fn hashes_of_cost(data_dir: &Path, cost: u32) -> BTreeSet<String> {
+    const HASH_BYTES: usize = 60;
+    let mark = format!("$2b${cost:02}$");
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(data_dir.join("journal")).unwrap() {
+        let bytes = fs::read(entry.unwrap().path()).unwrap();
+        for place in memchr::memmem::find_iter(&bytes, mark.as_bytes()) {
+            let hash = bytes.get(place..place + HASH_BYTES).unwrap_or_default();
+            found.insert(String::from_utf8_lossy(hash).into_owned());
+        }
+    }
+    found
+}
+
+#[test]
+fn a_good_login_brings_its_hash_to_the_new_cost() {
+    let data_dir = TempDir::new().unwrap();
+    let of_cost = |cost: u32| LOGINS.replace("bcrypt_cost = 4", &format!("bcrypt_cost = {cost}"));
+    let daemon = Daemon::on_dir(data_dir.path(), &of_cost(4));
+    let mut root = daemon.client();
+    let ann = root.create_user(LOGIN);
+    root.create_user("ben@example.org");
+    drop(daemon);
+    let daemon = Daemon::on_dir(data_dir.path(), &of_cost(5));
+    let mut root = daemon.client();
+    let before = root.ok("user", "get", json!({"user_id": ann}));
+    root.subscribe(json!({}));
+    let renewed = || hashes_of_cost(data_dir.path(), 5).len();
+    assert!(!let_in(&daemon, with_password("S3cret")));
+    for _ in 0..2 {
+        assert!(let_in(&daemon, with_password("s3cret")));
+        // What is stored behind it says that it is stored.
+        root.create_conversation("lunch", &[]);
+        assert_eq!(renewed(), 1);
+    }
+    // Nobody is told.
+    for _ in 0..2 {
+        assert_eq!(root.next_event()["subclass"], "conversation");
+    }
+    root.no_more_events();
+    assert_eq!(root.ok("user", "get", json!({"user_id": ann})), before);
+    drop(daemon);
+    let daemon = Daemon::on_dir(data_dir.path(), &of_cost(5));
+    assert!(let_in(&daemon, with_password("s3cret")));
+    assert!(!let_in(&daemon, with_password("S3cret")));
+}
+
+#[test]
+fn logins_at_once_all_get_in_while_their_hash_is_renewed() {
+    let data_dir = TempDir::new().unwrap();
+    let daemon = Daemon::on_dir(data_dir.path(), LOGINS);
+    daemon.client().create_user(LOGIN);
+    drop(daemon);
+    let slower = LOGINS.replace("bcrypt_cost = 4", "bcrypt_cost = 8");
+    let daemon = Daemon::on_dir(data_dir.path(), &slower);
+    let mut clients: Vec<Client> = (0..8).map(|_| daemon.client()).collect();
+    for client in &mut clients {
+        client.request("session", "login", with_password("s3cret"));
+    }
+    for client in &mut clients {
+        let answer = client.next_value();
+        assert_eq!(answer["result"], "ok", "{answer}");
+    }
 }

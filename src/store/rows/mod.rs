@@ -14,6 +14,7 @@
 //! What holds one id alone (which conversation a message is in, whose a login is) is that id's eight bytes, and no row.
 
 mod conversation;
+mod costs;
 mod counters;
 mod head;
 mod message;
@@ -22,6 +23,7 @@ mod token;
 mod user;
 
 pub use conversation::ConversationRow;
+pub use costs::CostsRow;
 pub use counters::CountersRow;
 pub use head::Head;
 pub use message::MessageRow;

@@ -64,6 +64,12 @@ impl Dice {
         }
     }
 
+    fn costs(&mut self) -> CostsRow {
+        CostsRow {
+            users: std::array::from_fn(|_| self.number()),
+        }
+    }
+
     fn counters(&mut self) -> CountersRow {
         CountersRow {
             created: self.number(),
@@ -132,6 +138,7 @@ fn every_kind_of_row_is_read_as_it_was_written_in_every_format() {
         assert_eq!(Head::from_row(&head.to_row().unwrap()), Ok(head));
         round_trip!(UserRow<'_>, dice.user());
         round_trip!(ConversationRow<'_>, dice.conversation());
+        round_trip!(CostsRow, dice.costs());
         round_trip!(CountersRow, dice.counters());
         round_trip!(MessageRow<'_>, dice.message());
         round_trip!(NonceRow, dice.nonce());

@@ -1,7 +1,7 @@
 //! A user's row.
 
 use super::owned;
-use crate::model::{Role, User, UserId};
+use crate::model::{PasswordHash, Role, User, UserId};
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -41,6 +41,12 @@ pub struct UserRow<'a> {
 }
 
 impl UserRow<'_> {
+    /// The hash of the password.
+    #[must_use]
+    pub fn hash(&self) -> PasswordHash {
+        PasswordHash::new(self.password_hash.clone().into_owned())
+    }
+
     /// The row, borrowing nothing.
     #[must_use]
     pub fn into_owned(self) -> UserRow<'static> {

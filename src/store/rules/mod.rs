@@ -4,6 +4,7 @@
 //! step that uses the object.
 
 mod conversation;
+mod costs;
 mod deletion;
 mod message;
 mod note;
@@ -12,6 +13,7 @@ mod token;
 mod turns;
 mod user;
 
+pub use costs::usual as usual_cost;
 pub use deletion::{Deletion, forget_expired, unfinished, was_in_deleted};
 pub use note::{admin, is_outside};
 pub use rights::{Rights, not_logged_in};
@@ -119,6 +121,7 @@ fn make(txn: &mut Txn<'_>, rights: Rights, change: Change) -> Result<Outcome, Er
             Ok(Outcome::Done {})
         }
         Change::UseToken { token } => token::note_use(txn, token),
+        Change::RenewHash { user, known, hash } => user::renew_hash(txn, user, &known, &hash),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Creating, updating and deleting users.
 
-use super::{Rights, deletion, existing_user, forbidden, not_logged_in, token};
+use super::{Rights, costs, deletion, existing_user, forbidden, not_logged_in, token};
 use crate::error::{Code, Error, excerpt};
 use crate::limits::SLICE_MAX_ROWS;
 use crate::model::{
@@ -34,6 +34,7 @@ pub fn create(
         updated_time: None,
         conversations: 0,
     };
+    costs::note(txn, None, Some(password))?;
     txn.put_row(&keys::user(user_id), &row)?;
     let login_key = keys::login(&fold_login(login.as_str()));
     txn.put(&login_key, &user_id.0.key());
@@ -158,8 +159,9 @@ pub fn update(
         Patch::Set(surname) => row.surname = Some(surname.into_string().into()),
     }
     if let Some(password) = password {
-        let old = old_password.as_ref().map(PasswordHash::reveal);
-        may_replace(rights.is(id), old, &row.password_hash)?;
+        let kept = row.hash();
+        may_replace(rights.is(id), old_password.as_ref(), &kept)?;
+        costs::note(txn, Some(&kept), Some(&password))?;
         row.password_hash = password.reveal().to_owned().into();
         if !keep_tokens {
             token::delete_all(txn, id)?;
@@ -188,7 +190,7 @@ pub fn update(
 
 /// Whether a password may be replaced by one who knew `old`, the hash that the old password fitted. A user must know its
 /// own, and nobody replaces another password than the one it knew.
-fn may_replace(own: bool, old: Option<&str>, kept: &str) -> Result<(), Error> {
+fn may_replace(own: bool, old: Option<&PasswordHash>, kept: &PasswordHash) -> Result<(), Error> {
     match old {
         None if own => Err(no_old_password()),
         Some(old) if old != kept => Err(Error::new(
@@ -198,6 +200,24 @@ fn may_replace(own: bool, old: Option<&str>, kept: &str) -> Result<(), Error> {
         .field("old_password")),
         _ => Ok(()),
     }
+}
+
+/// Has the same password hashed with another cost from now on. One that was changed meanwhile stays as it is; there is
+/// nothing to tell anyone of.
+pub fn renew_hash(
+    txn: &mut Txn<'_>,
+    id: UserId,
+    known: &PasswordHash,
+    hash: &PasswordHash,
+) -> Result<Outcome, Error> {
+    if let Some(mut row) = txn.user(id)?
+        && row.hash() == *known
+    {
+        costs::note(txn, Some(known), Some(hash))?;
+        row.password_hash = hash.reveal().to_owned().into();
+        txn.put_row(&keys::user(id), &row)?;
+    }
+    Ok(Outcome::Done {})
 }
 
 /// The refusal of a user that changes its password without the old one.
@@ -223,6 +243,7 @@ pub fn delete(txn: &mut Txn<'_>, rights: Rights, user: &Given<UserId>) -> Result
     deletion::leave_conversations(txn, rights.user(), id, SLICE_MAX_ROWS)?;
     token::delete_all(txn, id)?;
     txn.remove(&keys::login(&fold_login(&row.login)));
+    costs::note(txn, Some(&row.hash()), None)?;
     txn.remove(&keys::user(id));
     txn.head.users -= 1;
     txn.emit(
