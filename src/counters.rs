@@ -32,11 +32,13 @@ macro_rules! counters {
 counters! {
     /// Connections refused since `limits.max_connections` were open.
     refused_max_connections,
+    /// Connections of trusted listeners refused since `limits.max_connections_trusted` were open.
+    refused_max_connections_trusted,
     /// Connections refused since `limits.max_connections_per_address` were open.
     refused_max_connections_per_address,
     /// Connections refused since `limits.max_connections_not_logged_in` were open.
     refused_max_connections_not_logged_in,
-    /// Connections closed to make room for others, since their clients had ended their input.
+    /// Connections closed to make room for others, since their clients had ended their input, or nobody was logged in.
     displaced_connections,
     /// Connections refused since there was no descriptor left.
     refused_descriptors,

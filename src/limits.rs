@@ -77,9 +77,9 @@ pub const LOGIN_RETRY_MAX_MS: u64 = 60_000;
 pub const LOGIN_EXCUSED_MAX_SECONDS: u64 = 3600;
 /// Descriptors that are kept back from connections: for the store's files, and for refusing politely.
 pub const KEPT_DESCRIPTORS: usize = 32;
-/// Connections that gave their places up to others and are still closing, where all the places are taken: half of the
-/// descriptors kept back.
-pub const LEAVING_MAX_CONNECTIONS: usize = KEPT_DESCRIPTORS / 2;
+/// Connections that gave their places up to others and are still closing, where all the places are taken, of trusted and of
+/// login listeners each: together half of the descriptors kept back.
+pub const LEAVING_MAX_CONNECTIONS: usize = KEPT_DESCRIPTORS / 4;
 /// Bytes in one PROXY header, with all that a proxy adds to it.
 pub const PROXY_HEADER_MAX_BYTES: usize = 4096;
 /// Seconds that a proxy has to send its header.
@@ -222,8 +222,10 @@ pub struct Limits {
     pub max_memory_bytes_pending_per_address: usize,
     /// Seconds without taking a single byte, while some wait, after which a connection is closed.
     pub stalled_seconds: u64,
-    /// Connections in total.
+    /// Connections of login listeners in total.
     pub max_connections: usize,
+    /// Connections of trusted listeners, which have places of their own.
+    pub max_connections_trusted: usize,
     /// Connections of login listeners from one address (IPv6: from one network of 64 bits).
     pub max_connections_per_address: usize,
     /// Connections of login listeners on which nobody is logged in.
@@ -269,6 +271,7 @@ impl Default for Limits {
             max_memory_bytes_pending_per_address: 67_108_864,
             stalled_seconds: 300,
             max_connections: 10_000,
+            max_connections_trusted: 1000,
             max_connections_per_address: 100,
             max_connections_not_logged_in: 1000,
             max_sessions_per_user: 100,

@@ -108,7 +108,7 @@ fn config(plan: &Plan) -> String {
     let connections = plan.connections + MORE_CONNECTIONS;
     let text_bytes = plan.payload_bytes.max(16_384);
     let limits = format!(
-        "max_connections = {connections}\nmax_message_bytes = {text_bytes}\nmax_line_bytes = {}",
+        "max_message_bytes = {text_bytes}\nmax_line_bytes = {}",
         text_bytes * 4
     );
     let trusted = "[[listen]]\naddress = \"127.0.0.1:0\"\naccess = \"trusted\"";
@@ -116,14 +116,16 @@ fn config(plan: &Plan) -> String {
         // What is measured is how fast logins are, not how soon they are too many.
         let most = u32::MAX;
         let more_limits = format!(
-            "max_connections_per_address = {connections}\nmax_connections_not_logged_in = {connections}\n\
+            "max_connections = {connections}\nmax_connections_per_address = {connections}\n\
+             max_connections_not_logged_in = {connections}\n\
              requests_per_second = {most}\nrequests_per_second_per_address = {most}\n\
              requests_per_second_per_user = {most}\nmax_sessions_per_user = {connections}"
         );
         (more_limits, trusted.replace("trusted", "login"))
     } else {
         // Where passwords are not what is measured, they are not waited for.
-        (String::new(), "[security]\nbcrypt_cost = 4".to_owned())
+        let more_limits = format!("max_connections = 1\nmax_connections_trusted = {connections}");
+        (more_limits, "[security]\nbcrypt_cost = 4".to_owned())
     };
     format!("[log]\nlevel = \"warn\"\n\n[limits]\n{limits}\n{more_limits}\n\n{trusted}\n\n{more}\n")
 }

@@ -56,6 +56,12 @@ pub fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
             1_000_000,
         ),
         (
+            "max_connections_trusted",
+            bytes(limits.max_connections_trusted),
+            1,
+            1_000_000,
+        ),
+        (
             "max_connections_per_address",
             bytes(limits.max_connections_per_address),
             1,

@@ -4,6 +4,7 @@
 
 mod places;
 mod source;
+mod strangers;
 mod ticket;
 
 pub use source::{Network, Remote, Source};
@@ -14,12 +15,13 @@ use crate::limits::Limits;
 use crate::model::{Clock, Id, IdMaker, TokenId, UserId};
 use crate::store::{Ended, Ends};
 use crate::wire::{CloseReason, Outbox};
-use places::Places;
+use places::{Places, Room};
 use serde::Serialize;
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use strangers::{Doing, Strangers};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -47,8 +49,10 @@ impl Access {
 /// Why a connection is not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// `limits.max_connections` are open.
+    /// `limits.max_connections` of login listeners are open.
     Total,
+    /// `limits.max_connections_trusted` are open.
+    Trusted,
     /// `limits.max_connections_per_address` of this address are open.
     PerAddress,
     /// On `limits.max_connections_not_logged_in` nobody has logged in.
@@ -56,11 +60,19 @@ pub enum Refused {
 }
 
 impl Refused {
+    const fn of_all(access: Access) -> Self {
+        match access {
+            Access::Login => Self::Total,
+            Access::Trusted => Self::Trusted,
+        }
+    }
+
     /// The name of the limit.
     #[must_use]
     pub const fn limit(self) -> &'static str {
         match self {
             Self::Total => "max_connections",
+            Self::Trusted => "max_connections_trusted",
             Self::PerAddress => "max_connections_per_address",
             Self::NotLoggedIn => "max_connections_not_logged_in",
         }
@@ -97,8 +109,7 @@ struct State {
     connections: HashMap<ConnectionId, Connection>,
     places: Places,
     by_user: HashMap<UserId, Vec<ConnectionId>>,
-    /// Connections of login listeners on which nobody is logged in.
-    not_logged_in: usize,
+    strangers: Strangers,
     /// When sessions end by themselves.
     expiring: BTreeSet<(u64, ConnectionId)>,
     ends: u64,
@@ -113,8 +124,21 @@ struct Connection {
     ended: bool,
     /// Its other end was gone before it was served.
     gone: bool,
+    /// It gave its place up, and no session begins on it.
+    displaced: bool,
+    /// What happens to it while its handshake is under way.
+    handshake: Option<Handshake>,
     /// What it is counted by, if it is.
     counted: Option<Source>,
+}
+
+/// What ends a connection before it is served.
+#[derive(Clone, Debug, Default)]
+pub struct Handshake {
+    /// It gave its place up.
+    pub displaced: CancellationToken,
+    /// Its other end is gone.
+    pub gone: CancellationToken,
 }
 
 /// A session as `session list` shows it.
@@ -222,7 +246,7 @@ impl Registry {
                 connections: HashMap::new(),
                 places: Places::new(&limits),
                 by_user: HashMap::new(),
-                not_logged_in: 0,
+                strangers: Strangers::default(),
                 expiring: BTreeSet::new(),
                 ends: 0,
             }),
@@ -237,7 +261,8 @@ impl Registry {
     }
 
     /// Admits a connection, as long as the ticket is kept. Where there is no place, the oldest connection whose client
-    /// has ended its input gives up its own: most likely that client is gone (protocol.md, 1).
+    /// has ended its input gives up its own: most likely that client is gone (protocol.md, 1). Else it is one on which
+    /// nobody is logged in, of the network that has most of them.
     pub fn admit(
         self: &Arc<Self>,
         access: Access,
@@ -247,20 +272,40 @@ impl Registry {
         let source = remote.source();
         let mut state = self.lock();
         let login = access == Access::Login;
-        state.places.check()?;
-        if login && state.not_logged_in >= self.limits.max_connections_not_logged_in {
-            return Err(Refused::NotLoggedIn);
-        }
         let counted = login.then_some(source);
-        let displaced = state.places.take(counted)?;
-        if let Some(connection) = displaced.and_then(|id| state.connections.get(&id))
-            && let Some(closer) = &connection.closer
-        {
-            closer.close(CloseReason::TooManyConnections);
+        let room = state.places.room(access, counted)?;
+        let too_many = state.strangers.len() >= self.limits.max_connections_not_logged_in;
+        let stranger = match room {
+            Room::None => Some(Refused::of_all(access)),
+            _ if login && too_many => Some(Refused::NotLoggedIn),
+            Room::Free | Room::HalfClosed(_) => None,
+        };
+        let stranger = match stranger {
+            Some(refused) if login => {
+                let first = state.strangers.first_to_go(source.network());
+                let first = first.ok_or(refused)?;
+                // Whoever is as busy itself does not fill the daemon with those that are still closing.
+                if !first.is_busier && state.places.are_many_leaving(access) {
+                    return Err(refused);
+                }
+                Some(first.id)
+            }
+            Some(refused) => return Err(refused),
+            None => None,
+        };
+        let half_closed = match room {
+            Room::HalfClosed(id) => Some(id),
+            Room::Free | Room::None => None,
+        };
+        for id in half_closed.into_iter().chain(stranger) {
+            state.displace(id);
         }
-        state.not_logged_in += usize::from(login);
+        state.places.take(access, counted);
         state.next += 1;
         let id = state.next;
+        if login {
+            state.strangers.add(id, source.network(), Doing::Silent);
+        }
         let session = Session {
             session_id: state.ids.next_session(now_ms),
             account: None,
@@ -273,6 +318,8 @@ impl Registry {
             closer: None,
             ended: false,
             gone: false,
+            displaced: false,
+            handshake: None,
             counted,
         };
         state.connections.insert(id, connection);
@@ -282,14 +329,17 @@ impl Registry {
             id,
             access,
             remote: remote.clone(),
-            took_place: displaced.is_some(),
+            took_place: half_closed.or(stranger).is_some(),
         })
     }
 
     /// Keeps a place for a connection of a proxy that is yet to say for whom it comes.
-    pub fn expect(self: &Arc<Self>) -> Result<Expected, Refused> {
-        self.lock().places.expect()?;
-        Ok(Expected(Arc::clone(self)))
+    pub fn expect(self: &Arc<Self>, access: Access) -> Result<Expected, Refused> {
+        self.lock().places.expect(access)?;
+        Ok(Expected {
+            registry: Arc::clone(self),
+            access,
+        })
     }
 
     /// Says that the other end of a connection is gone.
@@ -448,14 +498,38 @@ impl Connection {
     }
 
     fn hang_up(&mut self) {
+        if let Some(handshake) = &self.handshake {
+            handshake.gone.cancel();
+        }
         match &self.closer {
             Some(closer) => closer.gone.cancel(),
             None => self.gone = true,
         }
     }
+
+    /// Closes it, as it gave its place up.
+    fn displace(&mut self) {
+        self.displaced = true;
+        if let Some(handshake) = &self.handshake {
+            handshake.displaced.cancel();
+        }
+        if let Some(closer) = &self.closer {
+            closer.close(CloseReason::TooManyConnections);
+        }
+    }
 }
 
 impl State {
+    /// Has a connection give its place up for another one.
+    fn displace(&mut self, id: ConnectionId) {
+        self.strangers.remove(id);
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.displace();
+            let access = connection.session.access;
+            self.places.leave(id, access, connection.counted);
+        }
+    }
+
     /// Makes sure that a user has a place for one more session. Where there is none, a login by password takes that of
     /// the oldest session by token: a token that was stolen must not keep out whoever comes to delete it. What is counted
     /// by no source is the operator's own.
@@ -465,7 +539,9 @@ impl State {
             .copied()
             .filter(|other| {
                 let connection = self.connections.get(other).filter(|_| *other != id);
-                connection.is_some_and(|other| other.counted.is_some() && !other.ended)
+                connection.is_some_and(|other| {
+                    other.counted.is_some() && !other.ended && !other.displaced
+                })
             })
             .collect();
         if counted.len() < most {
@@ -496,8 +572,10 @@ impl State {
         if let Some(time) = account.expires_time {
             self.expiring.remove(&(time, id));
         }
-        if access == Access::Login {
-            self.not_logged_in += 1;
+        let connection = self.connections.get(&id);
+        let counted = connection.and_then(|connection| connection.counted);
+        if let Some(source) = counted.filter(|_| access == Access::Login) {
+            self.strangers.add(id, source.network(), Doing::Idle);
         }
         if let Some(connections) = self.by_user.get_mut(&account.user_id) {
             connections.retain(|&other| other != id);

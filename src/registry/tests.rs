@@ -1,5 +1,5 @@
 use super::*;
-use crate::limits::PROXY_HEADERS_MAX_WAITING;
+use crate::limits::{LEAVING_MAX_CONNECTIONS, PROXY_HEADERS_MAX_WAITING};
 
 fn outbox() -> Arc<Outbox> {
     let memory = Arc::new(crate::memory::Memory::new(&Limits::default()));
@@ -33,7 +33,11 @@ fn places_are_free_again_whatever_became_of_the_connection() {
         ..Limits::default()
     };
     let registry = registry(limits);
-    let admit = |address: &str| registry.admit(Access::Login, &remote(address), 1);
+    // Who has said something gives way to nobody here.
+    let admit = |address: &str| {
+        let ticket = registry.admit(Access::Login, &remote(address), 1);
+        ticket.inspect(Ticket::has_spoken)
+    };
     let first = admit("10.0.0.1:1").unwrap();
     let second = admit("10.0.0.2:1").unwrap();
     assert_eq!(admit("10.0.0.3:1").err(), Some(Refused::NotLoggedIn));
@@ -47,7 +51,7 @@ fn places_are_free_again_whatever_became_of_the_connection() {
     drop((first, third));
     let state = registry.lock();
     assert!(state.connections.is_empty() && state.places.is_empty());
-    assert!(state.by_user.is_empty() && state.not_logged_in == 0);
+    assert!(state.by_user.is_empty() && state.strangers.is_empty());
 }
 
 #[test]
@@ -202,27 +206,27 @@ fn what_a_back_end_names_is_counted_by_its_address_until_it_is_not() {
 #[test]
 fn proxies_that_say_nothing_take_a_bounded_number_of_places() {
     let few = Arc::new(Registry::new(Limits {
-        max_connections: 2,
+        max_connections_trusted: 2,
         ..Limits::default()
     }));
     let remote = Remote::Unix { uid: None };
-    let expected = few.expect().unwrap();
+    let expected = few.expect(Access::Trusted).unwrap();
     let _admitted = few.admit(Access::Trusted, &remote, 1).unwrap();
-    assert_eq!(few.expect().unwrap_err(), Refused::Total);
+    assert_eq!(few.expect(Access::Trusted).unwrap_err(), Refused::Trusted);
     assert_eq!(
         few.admit(Access::Trusted, &remote, 1).unwrap_err(),
-        Refused::Total
+        Refused::Trusted
     );
     drop(expected);
     let _admitted_then = few.admit(Access::Trusted, &remote, 1).unwrap();
     let many = Arc::new(Registry::new(Limits::default()));
     let waiting: Vec<Expected> = (0..PROXY_HEADERS_MAX_WAITING)
-        .map(|_| many.expect().unwrap())
+        .map(|_| many.expect(Access::Login).unwrap())
         .collect();
-    assert_eq!(many.expect().unwrap_err(), Refused::Total);
-    assert!(many.admit(Access::Trusted, &remote, 1).is_ok());
+    assert_eq!(many.expect(Access::Login).unwrap_err(), Refused::Total);
+    assert!(many.admit(Access::Login, &remote, 1).is_ok());
     drop(waiting);
-    assert!(many.expect().is_ok());
+    assert!(many.expect(Access::Login).is_ok());
 }
 
 #[test]
@@ -278,4 +282,80 @@ fn a_stolen_token_does_not_keep_out_whoever_has_the_password() {
     assert_eq!([&two, &owner, &three].map(is_ended), [true, false, false]);
     // Passwords do not displace each other.
     assert_eq!(log_in(&admit(), &by_password), Err(NotBegun::PerUser));
+}
+
+#[test]
+fn who_says_nothing_gives_its_place_to_a_newcomer() {
+    let limits = Limits {
+        max_connections: 3,
+        max_connections_not_logged_in: 2,
+        ..Limits::default()
+    };
+    let registry = registry(limits);
+    let admit = |address: &str| registry.admit(Access::Login, &remote(address), 1);
+    let first = admit("10.0.0.1:1").unwrap();
+    let second = admit("10.0.0.2:1").unwrap();
+    let closer = Closer::new(outbox(), &CancellationToken::new());
+    first.served(closer.clone());
+    let third = admit("10.0.9.1:1").unwrap();
+    assert!(third.took_place() && closer.is_closing());
+    // Its place is another's: nobody logs in on it any more.
+    let late = first.begin_session(Some(account(7)), None, 1);
+    assert_eq!(late, Err(NotBegun::Ended));
+    // One whose handshake is under way is told too.
+    let handshake = second.handshake();
+    let fourth = admit("10.0.9.1:2").unwrap();
+    assert!(handshake.displaced.is_cancelled());
+    let closer = Closer::new(outbox(), &CancellationToken::new());
+    second.served(closer.clone());
+    assert!(closer.is_closing());
+    // Where there is no place at all, it is the same.
+    third.begin_session(Some(account(7)), None, 1).unwrap();
+    fourth.begin_session(Some(account(7)), None, 1).unwrap();
+    let fifth = admit("10.0.9.1:3").unwrap();
+    drop((first, second));
+    let sixth = admit("10.0.9.1:4").unwrap();
+    assert!(sixth.took_place() && fifth.handshake().displaced.is_cancelled());
+    sixth.begin_session(Some(account(7)), None, 1).unwrap();
+    assert_eq!(admit("10.0.9.1:5").err(), Some(Refused::Total));
+    drop((third, fourth, fifth, sixth));
+    let state = registry.lock();
+    assert!(state.places.is_empty() && state.strangers.is_empty());
+}
+
+#[test]
+fn trusted_listeners_have_places_of_their_own() {
+    let registry = registry(Limits {
+        max_connections: 1,
+        max_connections_trusted: 1,
+        ..Limits::default()
+    });
+    let admit = |access| registry.admit(access, &remote("127.0.0.1:1"), 1);
+    let login = admit(Access::Login).unwrap();
+    login.begin_session(Some(account(7)), None, 1).unwrap();
+    let trusted = admit(Access::Trusted).unwrap();
+    assert_eq!(admit(Access::Login).err(), Some(Refused::Total));
+    assert_eq!(admit(Access::Trusted).err(), Some(Refused::Trusted));
+    drop(login);
+    assert_eq!(admit(Access::Trusted).err(), Some(Refused::Trusted));
+    drop(trusted);
+    admit(Access::Trusted).unwrap();
+}
+
+#[test]
+fn whoever_is_as_busy_as_the_busiest_does_not_pile_up_connections_that_are_closing() {
+    let registry = registry(Limits {
+        max_connections_not_logged_in: 2 * LEAVING_MAX_CONNECTIONS,
+        ..Limits::default()
+    });
+    let admit = |network: usize, port: usize| {
+        let address = format!("10.0.{network}.1:{port}");
+        registry.admit(Access::Login, &remote(&address), 1)
+    };
+    let mut held: Vec<Ticket> = (0..3 * LEAVING_MAX_CONNECTIONS)
+        .map(|number| admit(number % 2, number + 1).unwrap())
+        .collect();
+    assert_eq!(admit(0, 100).err(), Some(Refused::NotLoggedIn));
+    // Newcomers from elsewhere have a place all the same.
+    held.extend((2..6).map(|network| admit(network, 1).unwrap()));
 }

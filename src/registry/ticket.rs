@@ -1,6 +1,7 @@
 //! What a connection holds of the registry: its place, and its session.
 
-use super::{Access, Account, Closer, NotBegun, Registry, Remote, Session, Source};
+use super::strangers::Doing;
+use super::{Access, Account, Closer, Handshake, NotBegun, Registry, Remote, Session, Source};
 use crate::hub::ConnectionId;
 use crate::model::Id;
 use std::sync::Arc;
@@ -8,11 +9,27 @@ use std::sync::atomic::Ordering;
 
 /// The place of a connection that is not admitted yet, free again when this is dropped.
 #[derive(Debug)]
-pub struct Expected(pub(super) Arc<Registry>);
+pub struct Expected {
+    pub(super) registry: Arc<Registry>,
+    pub(super) access: Access,
+}
 
 impl Drop for Expected {
     fn drop(&mut self) {
-        self.0.lock().places.met();
+        self.registry.lock().places.met(self.access);
+    }
+}
+
+/// A login under way on a connection.
+#[derive(Debug)]
+pub struct LoggingIn {
+    registry: Arc<Registry>,
+    id: ConnectionId,
+}
+
+impl Drop for LoggingIn {
+    fn drop(&mut self) {
+        self.registry.lock().strangers.set(self.id, Doing::Idle);
     }
 }
 
@@ -62,6 +79,10 @@ impl Ticket {
     pub fn served(&self, closer: Closer) {
         if let Some(connection) = self.registry.lock().connections.get_mut(&self.id) {
             connection.closer = Some(closer);
+            connection.handshake = None;
+            if connection.displaced {
+                connection.displace();
+            }
             if connection.ended {
                 connection.end();
             }
@@ -71,12 +92,45 @@ impl Ticket {
         }
     }
 
+    /// Says that a handshake is under way, and gives what tells of the connection's end meanwhile.
+    #[must_use]
+    pub fn handshake(&self) -> Handshake {
+        let mut state = self.registry.lock();
+        let Some(connection) = state.connections.get_mut(&self.id) else {
+            return Handshake::default();
+        };
+        let handshake = connection.handshake.get_or_insert_default().clone();
+        if connection.displaced {
+            handshake.displaced.cancel();
+        }
+        if connection.gone {
+            handshake.gone.cancel();
+        }
+        handshake
+    }
+
+    /// Says that a line has come: whoever says nothing gives its place up first.
+    pub fn has_spoken(&self) {
+        self.registry.lock().strangers.set(self.id, Doing::Idle);
+    }
+
+    /// Says that a login is being looked at, as long as what is given is kept: it gives its place up last.
+    #[must_use]
+    pub fn logging_in(&self) -> LoggingIn {
+        let mut state = self.registry.lock();
+        state.strangers.set(self.id, Doing::LoggingIn);
+        LoggingIn {
+            registry: Arc::clone(&self.registry),
+            id: self.id,
+        }
+    }
+
     /// Says that the client has ended its input, and that the connection lives on for its subscriptions.
     pub fn half_closed(&self) {
         let mut state = self.registry.lock();
         let connection = state.connections.get(&self.id);
         let counted = connection.and_then(|connection| connection.counted);
-        state.places.half_close(self.id, counted);
+        state.places.half_close(self.id, self.access, counted);
     }
 
     /// The connection's session.
@@ -101,7 +155,7 @@ impl Ticket {
             return Err(NotBegun::OthersEnded);
         }
         let before = match state.connections.get(&self.id) {
-            Some(connection) if !connection.ended => connection.counted,
+            Some(connection) if !connection.ended && !connection.displaced => connection.counted,
             _ => return Err(NotBegun::Ended),
         };
         let told = account.as_ref().and_then(|account| account.remote.as_ref());
@@ -115,7 +169,7 @@ impl Ticket {
             return Err(NotBegun::PerUser);
         }
         if counted != before {
-            let moved = state.places.recount(self.id, before, counted);
+            let moved = state.places.recount(self.id, self.access, before, counted);
             moved.map_err(|_| NotBegun::PerAddress)?;
         }
         let remote = remote.to_string();
@@ -129,9 +183,7 @@ impl Ticket {
         if let Some(account) = &account {
             let connections = state.by_user.entry(account.user_id).or_default();
             connections.push(self.id);
-            if self.access == Access::Login {
-                state.not_logged_in -= 1;
-            }
+            state.strangers.remove(self.id);
         }
         if let Some(connection) = state.connections.get_mut(&self.id) {
             connection.session.session_id = session_id;
@@ -152,8 +204,8 @@ impl Drop for Ticket {
         state.log_out(self.id, self.access);
         let connection = state.connections.remove(&self.id);
         let counted = connection.and_then(|connection| connection.counted);
-        state.places.free(self.id, counted);
+        state.places.free(self.id, self.access, counted);
         self.registry.open.fetch_sub(1, Ordering::Relaxed);
-        state.not_logged_in -= usize::from(self.access == Access::Login);
+        state.strangers.remove(self.id);
     }
 }

@@ -196,7 +196,7 @@ impl Listener {
         if !self.proxies.trust(remote) {
             return self.admit(serving, stream, remote, accepted);
         }
-        let place = match shared.registry.expect() {
+        let place = match shared.registry.expect(self.access) {
             Ok(place) => place,
             Err(refused) => return self.turn_away(shared, &stream, remote, refused),
         };
@@ -284,6 +284,7 @@ impl Listener {
         let counters = &shared.counters;
         let counter = match refused {
             Refused::Total => &counters.refused_max_connections,
+            Refused::Trusted => &counters.refused_max_connections_trusted,
             Refused::PerAddress => &counters.refused_max_connections_per_address,
             Refused::NotLoggedIn => &counters.refused_max_connections_not_logged_in,
         };
@@ -326,6 +327,7 @@ async fn serve_tls(
     accepted: Instant,
 ) {
     let deadline = tokio::time::Instant::from_std(accepted + shared.login_time);
+    let ends = ticket.handshake();
     let handshake = async {
         // Whoever goes without a byte only looked whether somebody listens.
         if stream.peek(&mut [0]).await.unwrap_or(0) == 0 {
@@ -336,6 +338,7 @@ async fn serve_tls(
     let handshake = tokio::select! {
         handshake = tokio::time::timeout_at(deadline, handshake) => handshake,
         () = shared.shutdown.cancelled() => return,
+        () = ends.displaced.cancelled() => return,
     };
     let why = match handshake {
         Ok(None) => return,

@@ -104,10 +104,8 @@ impl Server {
         clock: Clock,
         stop: &CancellationToken,
     ) -> Result<Self, StartError> {
-        let limits = Limits {
-            max_connections: descriptors::connections(config.limits.max_connections),
-            ..config.limits.clone()
-        };
+        let mut limits = config.limits.clone();
+        descriptors::fit(&mut limits);
         let mut listeners = Vec::new();
         for listen in &config.listen {
             listeners.push(Listener::bind(listen).await?);

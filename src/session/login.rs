@@ -66,6 +66,7 @@ impl Session {
             return Err(error);
         }
         let before = std::mem::replace(&mut self.behalf, remote);
+        let _logging_in = self.ticket.logging_in();
         let paused = self.login_time.pause(Instant::now());
         let answer = match self.prove(credentials).await {
             Ok(Some(entered)) => {
@@ -114,6 +115,7 @@ impl Session {
 
     /// Creates a user for whoever is not logged in, and logs it in.
     pub(super) async fn register(&mut self, asked: NewUser) -> Result<Bytes, Error> {
+        let _logging_in = self.ticket.logging_in();
         let paused = self.login_time.pause(Instant::now());
         let login = asked.login.clone();
         let login = login.as_str();

@@ -116,6 +116,7 @@ where
         closer: closer.clone(),
         behalf: None,
         login_time,
+        has_spoken: false,
         told: None,
         reached: None,
         given_out: 0,
@@ -228,6 +229,8 @@ struct Session {
     behalf: Option<Remote>,
     /// By when somebody must have logged in.
     login_time: LoginTime,
+    /// Whether a line has come.
+    has_spoken: bool,
     /// Until when its last login was told to wait for others.
     told: Option<Told>,
     /// Where its last event of its own went.
@@ -320,6 +323,9 @@ impl Session {
     async fn line(&mut self, line: Result<Bytes, LineError>) -> Result<(), InputEnd> {
         if !self.outbox.room().await || self.is_over() {
             return Err(InputEnd::Closing);
+        }
+        if !std::mem::replace(&mut self.has_spoken, true) {
+            self.ticket.has_spoken();
         }
         match line {
             Err(LineError::Http) => return Err(self.close_http()),

@@ -139,15 +139,15 @@ fn a_bot_that_closes_its_tls_connections_does_not_lock_itself_out() {
 
 #[test]
 fn a_place_in_total_is_given_up_by_who_has_ended_its_input() {
-    let limits = "[limits]\nmax_connections = 4\n";
+    let limits = "[limits]\nmax_connections = 3\n";
     let scene = Scene::new("127.0.0.1:0", limits);
     let mut leaving: Vec<Client> = (0..2).map(|_| scene.start(None)).collect();
     leaving[1].shutdown_write();
-    let mut last = scene.daemon.client();
+    let mut last = scene.daemon.stranger();
     goes_on(&mut last);
     // Only from here on there is one that gives way.
     wait_until("a place", || {
-        let mut more = scene.daemon.client();
+        let mut more = scene.daemon.stranger();
         let answer = more.call_or_end("session", "ping", json!({}));
         answer.is_some_and(|answer| answer["result"] == "ok")
     });
@@ -166,7 +166,7 @@ fn the_example_with_netcat_can_be_run_more_often_than_there_are_places() {
         println!("skipped: there is no nc");
         return;
     }
-    let daemon = Daemon::with("[limits]\nmax_connections = 3\n");
+    let daemon = Daemon::with("[limits]\nmax_connections_trusted = 3\n");
     let (host, port) = daemon.address().split_once(':').expect("an address");
     for number in 0..8 {
         let mut netcat = Command::new("nc")

@@ -56,14 +56,29 @@ fn wait_for_place(mut connect: impl FnMut() -> Client) -> Client {
 
 #[test]
 fn connections_in_total() {
-    let daemon = limited("max_connections = 3", "");
-    let mut clients = [daemon.client(), daemon.client(), from(&daemon, 1)];
+    let daemon = limited("max_connections = 2", "");
+    let mut clients = [daemon.client(), from(&daemon, 1), from(&daemon, 2)];
+    clients.iter_mut().for_each(goes_on);
+    is_refused(from(&daemon, 3));
+    is_refused(from(&daemon, 4));
+    // Trusted connections have places of their own.
+    goes_on(&mut daemon.client());
+    let [mut trusted, second, mut third] = clients;
+    assert_eq!(count(&mut trusted, "refused_max_connections"), 2);
+    goes_on(&mut third);
+    drop(second);
+    wait_for_place(|| from(&daemon, 3));
+}
+
+#[test]
+fn trusted_connections_in_total() {
+    let daemon = limited("max_connections_trusted = 2", "");
+    let mut clients = [daemon.client(), daemon.client()];
     clients.iter_mut().for_each(goes_on);
     is_refused(daemon.client());
-    is_refused(from(&daemon, 2));
-    let [mut first, second, _third] = clients;
-    assert_eq!(count(&mut first, "refused_max_connections"), 2);
-    goes_on(&mut first);
+    goes_on(&mut from(&daemon, 1));
+    let [mut first, second] = clients;
+    assert_eq!(count(&mut first, "refused_max_connections_trusted"), 1);
     drop(second);
     wait_for_place(|| daemon.client());
 }

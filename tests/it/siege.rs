@@ -4,6 +4,7 @@
 //! size. What is measured is printed; what is asserted holds on a machine of any speed.
 
 mod logins;
+mod places;
 mod reads;
 
 use std::collections::BTreeMap;

@@ -136,7 +136,7 @@ class Chatd(Server):
     def prepare(self):
         configuration = (
             f'data_dir = "{self.directory}/data"\n\n[[listen]]\naddress = "127.0.0.1:0"\n\n'
-            "[limits]\nmax_connections = 20000\n\n[log]\nlevel = \"warn\"\n"
+            "[limits]\nmax_connections = 1\nmax_connections_trusted = 20000\n\n[log]\nlevel = \"warn\"\n"
         )
         (self.directory / "chatd.toml").write_text(configuration)
 
