@@ -211,6 +211,15 @@ impl Error {
         )
     }
 
+    /// What a client is told whose answer takes more memory than there is for all.
+    #[must_use]
+    pub fn memory_short() -> Self {
+        Self::new(
+            Code::Unavailable,
+            "there is not enough memory for so much at once; ask for a smaller size, or try again in a moment",
+        )
+    }
+
     /// What a client is told while the disk is full.
     #[must_use]
     pub fn storage_full() -> Self {

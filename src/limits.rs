@@ -151,6 +151,10 @@ pub const SEND_BUFFER_BYTES: usize = 256 * 1024;
 pub const UNSENT_MAX_BYTES: u32 = 16 * 1024;
 /// Bytes that the system is taken to hold for a client that does not take what is sent to it, with what each costs.
 pub const SYSTEM_HELD_BYTES: usize = 128 * 1024;
+/// Bytes of one read for which a connection keeps room by itself; what takes more is counted with what all hold.
+pub const READ_UNCOUNTED_MAX_BYTES: usize = 1024 * 1024;
+/// Bytes that a member takes in a list of members, with its place in the answer.
+pub const MEMBER_LISTED_BYTES: usize = 32;
 /// Bytes that are handed to a socket in one write.
 pub const WRITE_MAX_BYTES: usize = 256 * 1024;
 /// Bytes in one journal segment, after which the next one is begun.

@@ -4,7 +4,8 @@
 //! more than half of what there may be is held, those that hold more than their share are read no further; so the
 //! others go on. What may be large, a page or many subscriptions, must fit beneath the whole of it before it is begun.
 
-use crate::limits::Limits;
+use crate::error::Error;
+use crate::limits::{Limits, READ_UNCOUNTED_MAX_BYTES};
 use crate::registry::Source;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -147,6 +148,18 @@ impl Usage {
                 .is_none_or(|(_, level)| level.holds(more, level.max_bytes))
     }
 
+    /// Counts what a read holds while it runs, unless there is no room for it. A little is always there.
+    pub fn hold_read(&mut self, bytes: usize) -> Result<(), Error> {
+        let more = bytes.saturating_sub(self.told);
+        if bytes > READ_UNCOUNTED_MAX_BYTES {
+            if !self.fits(more) {
+                return Err(Error::memory_short());
+            }
+            self.set(bytes);
+        }
+        Ok(())
+    }
+
     /// Whether so many bytes more may be held for good: that is at most half of all, so that answers always fit in the end.
     #[must_use]
     pub fn fits_for_good(&self, more: usize) -> bool {
@@ -216,6 +229,27 @@ mod tests {
         // A quarter is left to trusted connections, and half to what does not stay.
         assert!(!elsewhere.fits(310_000) && memory.connection(None).fits(500_000));
         assert!(elsewhere.fits_for_good(100_000) && !elsewhere.fits_for_good(100_001));
+    }
+
+    #[test]
+    fn what_a_read_holds_is_counted_and_refused_where_there_is_no_room() {
+        let memory = Arc::new(Memory::new(&Limits {
+            max_memory_bytes_pending: 4 * READ_UNCOUNTED_MAX_BYTES,
+            ..Limits::default()
+        }));
+        let mut others = memory.connection(None);
+        others.set(READ_UNCOUNTED_MAX_BYTES);
+        let mut read = memory.connection(None);
+        for pieces in 1..=3 {
+            assert_eq!(read.hold_read(pieces * READ_UNCOUNTED_MAX_BYTES), Ok(()));
+        }
+        assert_eq!(memory.bytes(), 4 * READ_UNCOUNTED_MAX_BYTES);
+        let refused = read.hold_read(3 * READ_UNCOUNTED_MAX_BYTES + 1);
+        assert_eq!(refused, Err(Error::memory_short()));
+        let mut small = memory.connection(None);
+        assert_eq!(small.hold_read(READ_UNCOUNTED_MAX_BYTES), Ok(()));
+        drop((read, others, small));
+        assert_eq!(memory.bytes(), 0);
     }
 
     #[test]

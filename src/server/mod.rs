@@ -306,6 +306,7 @@ fn settings(config: &Config, limits: &Limits, clock: &Clock) -> Settings {
     Settings {
         keep_ms: config.keep_ms,
         search_time: Duration::from_secs(limits.search_seconds),
+        memory: Arc::new(Memory::new(limits)),
         quota: Amount {
             rows: limits.rows_per_day_per_user,
             bytes: limits.bytes_per_day_per_user,
@@ -339,6 +340,7 @@ pub fn share(
     open: impl FnOnce(Settings, OnCommit) -> Result<Store, OpenError>,
 ) -> Result<Arc<Shared>, OpenError> {
     let settings = settings(config, &limits, &clock);
+    let memory = Arc::clone(&settings.memory);
     // The store reports to the hub, and the hub begins at the store's newest event.
     let hub: Arc<OnceLock<Arc<Hub>>> = Arc::default();
     let (reported, time) = (Arc::clone(&hub), clock.clone());
@@ -357,7 +359,7 @@ pub fn share(
         hasher: Hasher::new(security.bcrypt_cost),
         failed_logins: FailedLogins::new(security.failed_logins_per_minute),
         known_logins: KnownLogins::default(),
-        memory: Arc::new(Memory::new(&limits)),
+        memory,
         rates: Arc::new(Rates::new(&limits)),
         limits,
         registration: security.registration,

@@ -9,6 +9,7 @@ mod rounds;
 
 use crate::error::{Code, Error};
 use crate::limits::{CATCH_UP_MAX_BYTES, MAILBOX_MAX_OPERATIONS, TIME_NOTED_MS};
+use crate::memory::Memory;
 use crate::model::{Clock, ClockNote, Events, Id, Seq, UserId};
 use crate::store::bounded::Bounded;
 use crate::store::failure::Failure;
@@ -85,6 +86,8 @@ pub struct Settings {
     pub search_time: Duration,
     /// What a user may store in a day; 0 is no limit.
     pub quota: Amount,
+    /// What all hold, and so what a read may.
+    pub memory: Arc<Memory>,
     /// The largest message text, in bytes.
     pub max_message_bytes: usize,
     /// There must be data already: an empty directory is that of a disk that is not mounted.
@@ -413,7 +416,7 @@ impl Shared {
         self.backend.read(&mut |state| {
             let state = Bounded::new(state, deadline, &self.stopping);
             answer = moment::settled(&state, by, long, deadline, |head| {
-                answer::answer(&state, head, by, query, held_ms)
+                answer::answer(&state, head, by, query, (held_ms, &self.settings.memory))
             });
         });
         answer

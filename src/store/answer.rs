@@ -1,8 +1,9 @@
 //! Answering a query over the committed state, with the rights of whoever asks read from that same state.
 
 use crate::error::Error;
-use crate::limits::MEMBERS_SHOWN_MAX;
-use crate::model::{ConversationId, Id, MessageId, Sight, UserId};
+use crate::limits::{MEMBER_LISTED_BYTES, MEMBERS_SHOWN_MAX};
+use crate::memory::Memory;
+use crate::model::{ConversationId, Given, Id, MessageId, Sight, UserId};
 use crate::store::keys;
 use crate::store::operation::{
     Answer, Compared, Counts, LoginHolder, Members, Outside, Principal, Query,
@@ -15,14 +16,15 @@ use crate::store::search::{self, Reader};
 use crate::store::state::State;
 use crate::wire::data;
 use serde::Serialize;
+use std::sync::Arc;
 
-/// Answers a query. For how long it may read is the state's to know.
+/// Answers a query. For how long it may read is the state's to know; what it holds meanwhile is counted in `memory`.
 pub fn answer(
     state: &dyn State,
     head: &Head,
     by: Principal,
     query: &Query,
-    held_ms: u64,
+    (held_ms, memory): (u64, &Arc<Memory>),
 ) -> Result<Answer, Error> {
     let rights = Rights::of(state, by)?;
     match query {
@@ -58,22 +60,14 @@ pub fn answer(
             conversation,
             from,
             size,
-        } => {
-            let (id, row) = rules::visible_conversation(state, rights, conversation)?;
-            let remains = Remains::of(state)?;
-            let read = outside::read(state, rights, Some(&[id.0]))?;
-            let members = json(&Members {
-                user_ids: remains.members(state, id, *from, size.unwrap_or(usize::MAX))?,
-                total: remains.member_count(state, id, row.members)?,
-            });
-            members.map(|answer| answer.of(read))
-        }
+        } => members(state, rights, memory, (conversation, *from, *size)),
         Query::Search(search) => {
             let reader = Reader {
                 state,
                 head: *head,
                 remains: Remains::of(state)?,
                 rights,
+                memory,
             };
             let read = outside::searched(state, rights, search)?;
             json(&search::run(&reader, search)?).map(|answer| answer.of(read))
@@ -124,6 +118,26 @@ pub fn answer(
         }
         Query::Sight(user) => sight(state, *user).map(Answer::Sight),
     }
+}
+
+fn members(
+    state: &dyn State,
+    rights: Rights,
+    memory: &Arc<Memory>,
+    (conversation, from, size): (&Given<ConversationId>, usize, Option<usize>),
+) -> Result<Answer, Error> {
+    let (id, row) = rules::visible_conversation(state, rights, conversation)?;
+    let remains = Remains::of(state)?;
+    let read = outside::read(state, rights, Some(&[id.0]))?;
+    let listed = size.map_or(row.members, |size| row.members.min(size as u64));
+    let listed = usize::try_from(listed).unwrap_or(usize::MAX);
+    let mut usage = memory.connection(None);
+    usage.hold_read(listed.saturating_mul(MEMBER_LISTED_BYTES))?;
+    let members = json(&Members {
+        user_ids: remains.members(state, id, from, size.unwrap_or(usize::MAX))?,
+        total: remains.member_count(state, id, row.members)?,
+    });
+    members.map(|answer| answer.of(read))
 }
 
 fn message(state: &dyn State, rights: Rights, id: MessageId) -> Result<Option<Answer>, Error> {

@@ -1,6 +1,8 @@
 //! A state whose rounds a test makes one by one, so that it can look at it between them.
 
 use crate::error::Error;
+use crate::limits::Limits;
+use crate::memory::Memory;
 use crate::model::{
     ClockNote, ConversationId, Event, Given, Login, MessageId, MessageText, Moment, Name,
     PasswordHash, UserId,
@@ -14,6 +16,7 @@ use crate::store::txn::{Round, Txn};
 use crate::store::{answer, keys};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
@@ -29,6 +32,7 @@ pub struct Steps {
     pub events: Vec<Event>,
     pub now_ms: u64,
     began: Instant,
+    memory: Arc<Memory>,
     /// How long after its beginning it is, for deletions that rest.
     pub waited: Duration,
     deletions: Deletions,
@@ -42,6 +46,7 @@ impl Steps {
             events: Vec::new(),
             now_ms: BEGIN_MS,
             began: Instant::now(),
+            memory: Arc::new(Memory::new(&Limits::default())),
             waited: Duration::ZERO,
             deletions: Deletions::default(),
         }
@@ -139,7 +144,7 @@ impl Steps {
         let deadline = Instant::now() + Duration::from_secs(60);
         let stopping = AtomicBool::new(false);
         let state = Bounded::new(&self.state, deadline, &stopping);
-        let answer = answer::answer(&state, &self.head, by, query, self.now_ms);
+        let answer = answer::answer(&state, &self.head, by, query, (self.now_ms, &self.memory));
         (answer, state.rows())
     }
 

@@ -178,6 +178,9 @@ impl Chat {
         let settings = Settings {
             keep_ms: 1000,
             search_time: Duration::from_secs(60),
+            memory: std::sync::Arc::new(chatd::memory::Memory::new(
+                &chatd::limits::Limits::default(),
+            )),
             quota: store::Amount::default(),
             max_message_bytes: 16_384,
             must_exist: false,

@@ -27,6 +27,7 @@ fn settings() -> Settings {
     Settings {
         keep_ms: 60_000,
         search_time: Duration::from_secs(2),
+        memory: Arc::new(crate::memory::Memory::new(&crate::limits::Limits::default())),
         quota: crate::store::Amount::default(),
         max_message_bytes: 16_384,
         must_exist: false,

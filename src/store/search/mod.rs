@@ -17,6 +17,7 @@ mod source;
 
 use crate::error::Error;
 use crate::limits::MEMBERS_SHOWN_MAX;
+use crate::memory::Memory;
 use crate::model::{
     ConversationId, Field, FieldValue, Id, Kind, MessageId, Object, Projection, Search, Test,
     UserId,
@@ -28,6 +29,7 @@ use crate::store::rules::Rights;
 use crate::store::state::{Blob, State};
 use select::Selection;
 use serde_json::value::RawValue;
+use std::sync::Arc;
 
 /// Bytes of sort keys and rows that one search may hold.
 pub const SELECTION_MAX_BYTES: usize = 64 * 1024 * 1024;
@@ -78,6 +80,8 @@ pub struct Reader<'a> {
     pub remains: Remains,
     /// The rights of whoever asks.
     pub rights: Rights,
+    /// Where what it holds is counted.
+    pub memory: &'a Arc<Memory>,
 }
 
 /// A candidate: its id, the conversation it is in (a message's), its row.
@@ -102,7 +106,7 @@ pub fn run(reader: &Reader<'_>, search: &Search) -> Result<Page, Error> {
     // Where every message must be looked at anyway, it is quicker to take them as they lie, and to keep the page's rows.
     let by_id = by_id
         && !(counted.is_none() && needed <= SCAN_MAX_ROWS && source::is_everything(reader, search));
-    let mut selection = Selection::new(search);
+    let mut selection = Selection::new(search, reader.memory);
     let mut page = Rows {
         rows: Vec::new(),
         bytes: 0,

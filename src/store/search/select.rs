@@ -2,10 +2,12 @@
 
 use super::{Found, Rows, SELECTION_MAX_BYTES};
 use crate::error::Error;
+use crate::memory::{Memory, Usage};
 use crate::model::{Field, FieldKind, FieldValue, Id, Search, fold_login};
 use serde_json::value::RawValue;
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 
 /// A bounded selection: as many rows as the page reaches, and no more.
 pub struct Selection<'a> {
@@ -13,6 +15,7 @@ pub struct Selection<'a> {
     most: usize,
     best: BinaryHeap<Ranked>,
     bytes: usize,
+    held: Usage,
 }
 
 struct Ranked {
@@ -37,7 +40,7 @@ enum Value {
 
 impl<'a> Selection<'a> {
     /// An empty selection for the pages that `search` asks for.
-    pub fn new(search: &'a Search) -> Self {
+    pub fn new(search: &'a Search, memory: &Arc<Memory>) -> Self {
         let most = if search.size == 0 {
             0
         } else {
@@ -48,6 +51,7 @@ impl<'a> Selection<'a> {
             most,
             best: BinaryHeap::new(),
             bytes: 0,
+            held: memory.connection(None),
         }
     }
 
@@ -86,6 +90,7 @@ impl<'a> Selection<'a> {
             let text = "so many rows cannot be sorted; narrow the filter, or page by a filter on the sorted field";
             return Err(Error::invalid("from", text));
         }
+        self.held.hold_read(self.bytes)?;
         self.best.push(ranked);
         Ok(())
     }

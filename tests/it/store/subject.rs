@@ -61,6 +61,9 @@ impl Subject {
         let settings = Settings {
             keep_ms: KEEP_MS,
             search_time,
+            memory: std::sync::Arc::new(chatd::memory::Memory::new(
+                &chatd::limits::Limits::default(),
+            )),
             quota: chatd::store::Amount::default(),
             max_message_bytes: 16_384,
             must_exist: false,
