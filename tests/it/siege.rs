@@ -3,6 +3,7 @@
 //! Small here; `CHATD_SIEGE=full cargo test --release --test it siege -- --nocapture --test-threads=1` lays them in full
 //! size. What is measured is printed; what is asserted holds on a machine of any speed.
 
+mod floods;
 mod logins;
 mod places;
 mod reads;
