@@ -135,6 +135,10 @@ pub const MAILBOX_MAX_OPERATIONS: usize = 1024;
 pub const AUDIENCE_MAX_USERS: usize = 1000;
 /// Rows that one slice of a large deletion removes, so that other requests fit between slices.
 pub const SLICE_MAX_ROWS: usize = 64;
+/// Rows that are written into the state's tree at once for a change that has more, so that other requests fit between.
+pub const BACKLOG_SLICE_ROWS: usize = 256;
+/// Rows of large changes that wait to be written into the state's tree; what is beyond them is written at once.
+pub const BACKLOG_MAX_ROWS: usize = 65_536;
 /// Requests of one connection that may be under way; more are left unread meanwhile.
 pub const IN_FLIGHT_MAX_REQUESTS: usize = 1024;
 /// Milliseconds after which a connection that waits for memory looks again whether others have given some back.

@@ -57,6 +57,12 @@ pub trait Backend: Send + Sync + 'static {
         Space::Plenty
     }
 
+    /// Goes on with what a large round has left to be written, where it is already stored and seen. True if nothing is
+    /// left of it; to be called between rounds.
+    fn settle(&self) -> bool {
+        true
+    }
+
     /// Runs `read` over the committed state.
     fn read(&self, read: &mut dyn FnMut(&dyn State));
 

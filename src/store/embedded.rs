@@ -13,9 +13,10 @@
 //! | `reserve.deletions` | the same for deletions on a full disk |
 
 use crate::error::Error;
-use crate::limits::SEGMENT_MAX_BYTES;
+use crate::limits::{BACKLOG_SLICE_ROWS, SEGMENT_MAX_BYTES};
 use crate::model::{Events, Id, IdMaker, Seq};
 use crate::store::actor::{Backend, CommitError};
+use crate::store::backlog::{Backlog, Fronted, Row};
 use crate::store::data_dir::{Directory, is_full};
 use crate::store::failure::Failure;
 use crate::store::format::Format;
@@ -74,6 +75,8 @@ struct Embedded {
     directory: Arc<Directory>,
     /// There until the store is dropped.
     database: Option<sled::Db>,
+    /// What it does not have yet.
+    backlog: Backlog,
     reader: Arc<JournalReader>,
     writer: Mutex<JournalWriter>,
     /// The newest events.
@@ -129,6 +132,7 @@ impl Embedded {
         Ok(Self {
             directory,
             database: Some(database),
+            backlog: Backlog::default(),
             reader,
             writer: Mutex::new(writer),
             recent: Recent::default(),
@@ -161,18 +165,10 @@ impl Backend for Embedded {
             Err(AppendError::Passing) => return Err(CommitError::Unavailable),
             Err(AppendError::InDoubt) => return Err(CommitError::InDoubt),
         }
-        let applied = match &self.database {
-            Some(database) => apply(database, &round.changes).map_err(|error| error.to_string()),
-            None => Err("it is closed".to_owned()),
-        };
-        applied.map_err(|error| {
-            // The round is in the journal, so it counts; but this process can no longer show it to anyone. It is built
-            // anew at the next start.
-            state_dir::note_unusable(&self.directory);
-            let why = format!("the state cannot be written: {error}");
-            self.failure.declare(&why);
-            CommitError::InDoubt
-        })?;
+        match self.backlog.take(round) {
+            None => self.write(&round.changes)?,
+            Some(now) => self.write_backlog(now)?,
+        }
         self.recent.add(&round.events);
         Ok(())
     }
@@ -189,8 +185,14 @@ impl Backend for Embedded {
     fn read(&self, read: &mut dyn FnMut(&dyn State)) {
         if let Some(database) = &self.database {
             let tree: &sled::Tree = database;
-            read(tree);
+            let backlog = &self.backlog;
+            read(&Fronted { backlog, tree });
         }
+    }
+
+    fn settle(&self) -> bool {
+        let failed = self.failure.is_declared() || self.write_backlog(BACKLOG_SLICE_ROWS).is_err();
+        failed || self.backlog.is_empty()
     }
 
     fn epoch(&self) -> Id {
@@ -215,6 +217,35 @@ impl Backend for Embedded {
     fn at_hand(&self, since_ms: u64, seq: Seq) -> Option<(Seq, Events)> {
         let oldest = self.reader.known_oldest(since_ms)?;
         Some((oldest, self.recent.starting_at(seq.max(oldest))?))
+    }
+}
+
+impl Embedded {
+    /// Writes rows into the state's tree that the journal has.
+    fn write(&self, rows: &[Row]) -> Result<(), CommitError> {
+        let applied = match &self.database {
+            Some(database) => apply(database, rows).map_err(|error| error.to_string()),
+            None => Err("it is closed".to_owned()),
+        };
+        applied.map_err(|error| {
+            // The rows are in the journal, so they count; but this process can no longer show them to anyone. The state
+            // is built anew at the next start.
+            state_dir::note_unusable(&self.directory);
+            let why = format!("the state cannot be written: {error}");
+            self.failure.declare(&why);
+            CommitError::InDoubt
+        })
+    }
+
+    /// Writes so many rows of the backlog.
+    fn write_backlog(&self, rows: usize) -> Result<(), CommitError> {
+        if rows == 0 || self.backlog.is_empty() {
+            return Ok(());
+        }
+        let slice = self.backlog.slice(rows);
+        self.write(&slice)?;
+        self.backlog.written(&slice);
+        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod actor;
 mod answer;
+mod backlog;
 mod backoff;
 mod bounded;
 mod data_dir;

@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::store::keys::Range;
 use sled::IVec;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// A key or value.
 pub type Blob = IVec;
@@ -56,6 +56,88 @@ impl State for sled::Tree {
         }
         let rows = self.range(range.low.as_slice()..range.high.as_slice());
         Box::new(rows.map(|row| row.map_err(|error| failed(&error))))
+    }
+}
+
+/// The rows of a scan, except those that are changed, merged with the changed ones. Both are in the order of their keys,
+/// and of one range.
+pub fn merged(base: Scan<'_>, changed: Vec<(Blob, Option<Blob>)>) -> Scan<'_> {
+    if changed.is_empty() {
+        return base;
+    }
+    Box::new(Merged {
+        base,
+        changed: changed.into(),
+        front: None,
+        back: None,
+    })
+}
+
+/// Two ordered sequences as one, from either end; the overlay's row hides the base's.
+struct Merged<'a> {
+    base: Scan<'a>,
+    changed: VecDeque<(Blob, Option<Blob>)>,
+    front: Option<(Blob, Blob)>,
+    back: Option<(Blob, Blob)>,
+}
+
+impl Iterator for Merged<'_> {
+    type Item = Entry;
+
+    fn next(&mut self) -> Option<Entry> {
+        loop {
+            if self.front.is_none() {
+                match self.base.next() {
+                    Some(Ok(row)) => self.front = Some(row),
+                    Some(Err(error)) => return Some(Err(error)),
+                    None => self.front = self.back.take(),
+                }
+            }
+            let order = match (&self.front, self.changed.front()) {
+                (Some((base, _)), Some((changed, _))) => changed.cmp(base),
+                (Some(_), None) => std::cmp::Ordering::Greater,
+                (None, Some(_)) => std::cmp::Ordering::Less,
+                (None, None) => return None,
+            };
+            if order.is_gt() {
+                return self.front.take().map(Ok);
+            }
+            if order.is_eq() {
+                self.front = None;
+            }
+            if let Some((key, Some(value))) = self.changed.pop_front() {
+                return Some(Ok((key, value)));
+            }
+        }
+    }
+}
+
+impl DoubleEndedIterator for Merged<'_> {
+    fn next_back(&mut self) -> Option<Entry> {
+        loop {
+            if self.back.is_none() {
+                match self.base.next_back() {
+                    Some(Ok(row)) => self.back = Some(row),
+                    Some(Err(error)) => return Some(Err(error)),
+                    None => self.back = self.front.take(),
+                }
+            }
+            let order = match (&self.back, self.changed.back()) {
+                (Some((base, _)), Some((changed, _))) => changed.cmp(base),
+                (Some(_), None) => std::cmp::Ordering::Less,
+                (None, Some(_)) => std::cmp::Ordering::Greater,
+                (None, None) => return None,
+            };
+            if order.is_lt() {
+                return self.back.take().map(Ok);
+            }
+            if order.is_eq() {
+                self.back = None;
+            }
+            if let Some((key, Some(value))) = self.changed.pop_back() {
+                return Some(Ok((key, value)));
+            }
+        }
     }
 }
 

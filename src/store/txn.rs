@@ -4,13 +4,14 @@
 //! that a refusal changes nothing.
 
 use crate::error::Error;
+use crate::limits::BACKLOG_SLICE_ROWS;
 use crate::model::{
     Audience, ClockNote, ConversationId, Event, EventType, Id, IdMaker, MessageId, Moment,
     Subclass, UserId,
 };
 use crate::store::keys::{self, Range};
 use crate::store::rows::{self, ConversationRow, CountersRow, Head, MessageRow, UserRow};
-use crate::store::state::{Blob, Entry, Scan, State};
+use crate::store::state::{Blob, Scan, State, merged};
 use crate::wire::{EventBody, event_line};
 use minicbor::{Decode, Encode};
 use serde::Serialize;
@@ -33,6 +34,7 @@ pub struct Txn<'a> {
     pub head: Head,
     events: Vec<Event>,
     bytes: usize,
+    largest_change: usize,
     mark: Mark,
 }
 
@@ -54,6 +56,8 @@ pub struct Round {
     pub events: Vec<Event>,
     /// Whether it only deletes, for those who may do everything: there is room for it on a full disk.
     pub deletes: bool,
+    /// How many rows the largest of its operations changes.
+    pub largest_change: usize,
 }
 
 impl<'a> Txn<'a> {
@@ -74,6 +78,7 @@ impl<'a> Txn<'a> {
             head,
             events: Vec::new(),
             bytes: 0,
+            largest_change: 0,
             mark: Mark {
                 head,
                 ..Mark::default()
@@ -130,6 +135,12 @@ impl<'a> Txn<'a> {
         self.bytes - self.mark.bytes
     }
 
+    /// Whether an operation changed so many rows that those behind it wait for the next round.
+    #[must_use]
+    pub fn has_large_change(&self) -> bool {
+        self.largest_change > BACKLOG_SLICE_ROWS
+    }
+
     /// Whether nothing was changed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -138,6 +149,7 @@ impl<'a> Txn<'a> {
 
     /// Keeps what the operation changed.
     pub fn keep(&mut self) {
+        self.largest_change = self.largest_change.max(self.undo.len());
         self.undo.clear();
         self.mark = Mark {
             head: self.head,
@@ -171,6 +183,7 @@ impl<'a> Txn<'a> {
             changes: self.overlay.into_iter().collect(),
             events: self.events,
             deletes: false,
+            largest_change: self.largest_change,
         })
     }
 
@@ -308,80 +321,7 @@ impl State for Txn<'_> {
             .range(low..high)
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
-        Box::new(Merged {
-            base: self.base.scan(range),
-            changed: changed.into(),
-            front: None,
-            back: None,
-        })
-    }
-}
-
-/// Two ordered sequences as one, from either end; the overlay's row hides the base's.
-struct Merged<'a> {
-    base: Scan<'a>,
-    changed: std::collections::VecDeque<(Blob, Option<Blob>)>,
-    front: Option<(Blob, Blob)>,
-    back: Option<(Blob, Blob)>,
-}
-
-impl Iterator for Merged<'_> {
-    type Item = Entry;
-
-    fn next(&mut self) -> Option<Entry> {
-        loop {
-            if self.front.is_none() {
-                match self.base.next() {
-                    Some(Ok(row)) => self.front = Some(row),
-                    Some(Err(error)) => return Some(Err(error)),
-                    None => self.front = self.back.take(),
-                }
-            }
-            let order = match (&self.front, self.changed.front()) {
-                (Some((base, _)), Some((changed, _))) => changed.cmp(base),
-                (Some(_), None) => std::cmp::Ordering::Greater,
-                (None, Some(_)) => std::cmp::Ordering::Less,
-                (None, None) => return None,
-            };
-            if order.is_gt() {
-                return self.front.take().map(Ok);
-            }
-            if order.is_eq() {
-                self.front = None;
-            }
-            if let Some((key, Some(value))) = self.changed.pop_front() {
-                return Some(Ok((key, value)));
-            }
-        }
-    }
-}
-
-impl DoubleEndedIterator for Merged<'_> {
-    fn next_back(&mut self) -> Option<Entry> {
-        loop {
-            if self.back.is_none() {
-                match self.base.next_back() {
-                    Some(Ok(row)) => self.back = Some(row),
-                    Some(Err(error)) => return Some(Err(error)),
-                    None => self.back = self.front.take(),
-                }
-            }
-            let order = match (&self.back, self.changed.back()) {
-                (Some((base, _)), Some((changed, _))) => changed.cmp(base),
-                (Some(_), None) => std::cmp::Ordering::Less,
-                (None, Some(_)) => std::cmp::Ordering::Greater,
-                (None, None) => return None,
-            };
-            if order.is_lt() {
-                return self.back.take().map(Ok);
-            }
-            if order.is_eq() {
-                self.back = None;
-            }
-            if let Some((key, Some(value))) = self.changed.pop_back() {
-                return Some(Ok((key, value)));
-            }
-        }
+        merged(self.base.scan(range), changed)
     }
 }
 

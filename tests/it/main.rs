@@ -29,6 +29,7 @@ mod limits;
 mod lines;
 mod listeners;
 mod logging;
+mod memberships;
 mod memory;
 mod model;
 mod opening;

@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 enum Waited {
     /// An operation.
     Job(Job),
-    /// A deletion may go on.
+    /// A deletion, or a large round, may go on.
     Turn,
     /// The last handle of the store was dropped.
     End,
@@ -51,6 +51,8 @@ pub(super) struct Actor {
     quotas: Quotas,
     /// The operations of the round that is being made, and how they ended.
     under_way: Vec<(Done, Result<Outcome, Error>)>,
+    /// Nothing is left to be written of a large round.
+    settled: bool,
     /// The round under way was handed to the backend.
     written: bool,
     /// What must not be answered, since nobody knows the answer. It waits here for the end of the process: the server
@@ -77,6 +79,7 @@ impl Actor {
             on_commit,
             quotas,
             under_way: Vec::with_capacity(ROUND_MAX_OPERATIONS),
+            settled: true,
             written: false,
             in_doubt: Vec::new(),
         }
@@ -140,6 +143,7 @@ impl Actor {
             let mut jobs = batch.drain(..).collect::<std::collections::VecDeque<_>>();
             loop {
                 self.round(&mut jobs);
+                self.settled = self.shared.backend.settle();
                 if jobs.is_empty() {
                     break;
                 }
@@ -152,13 +156,13 @@ impl Actor {
         }
     }
 
-    /// Waits for an operation, or for a deletion to have its turn.
+    /// Waits for an operation, or until something else goes on.
     fn wait(&mut self, wake: &Waker) -> Waited {
         let mut context = Context::from_waker(wake);
         loop {
             let now = Instant::now();
             let next = self.deletions.next(now);
-            if next.is_some_and(|next| next <= now) {
+            if !self.settled || next.is_some_and(|next| next <= now) {
                 return Waited::Turn;
             }
             match (self.jobs.poll_recv(&mut context), next) {
@@ -214,7 +218,7 @@ impl Actor {
                 }
                 self.under_way.push((job.done, result));
                 // What ends sessions is the last of its round: what they ask for behind it finds them ended.
-                if ends_sessions || txn.bytes() > ROUND_MAX_BYTES {
+                if ends_sessions || txn.bytes() > ROUND_MAX_BYTES || txn.has_large_change() {
                     break;
                 }
             }

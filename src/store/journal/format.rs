@@ -308,6 +308,7 @@ mod tests {
             changes: Vec::new(),
             events: vec![event],
             deletes: false,
+            largest_change: 0,
         };
         let mut buffer = Vec::new();
         encode_record(&round, &mut buffer);

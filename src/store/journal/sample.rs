@@ -45,6 +45,7 @@ pub fn round(record: u64) -> Round {
             .map(|seq| Event::plain(seq, line(seq)))
             .collect(),
         deletes: false,
+        largest_change: 1,
     }
 }
 

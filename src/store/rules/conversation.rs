@@ -8,8 +8,8 @@ use crate::model::{
 };
 use crate::store::keys;
 use crate::store::operation::{Outcome, Patch};
-use crate::store::rows::{ConversationRow, CountersRow};
-use crate::store::state::State;
+use crate::store::rows::{self, ConversationRow, CountersRow, UserRow};
+use crate::store::state::{Blob, State};
 use crate::store::txn::Txn;
 use crate::wire::EventBody;
 
@@ -23,9 +23,10 @@ pub fn create(
     let mut users = existing_users(txn, users)?;
     let created_by = rights.user();
     if let Some(creator) = created_by
-        && let Err(place) = users.binary_search(&creator)
+        && let Err(place) = users.binary_search_by_key(&creator, |&(id, _)| id)
+        && let Some(row) = txn.get(&keys::user(creator))?
     {
-        users.insert(place, creator);
+        users.insert(place, (creator, row));
     }
     let id = ConversationId(txn.new_id());
     let row = ConversationRow {
@@ -38,12 +39,12 @@ pub fn create(
     };
     txn.put_row(&keys::conversation(id), &row)?;
     txn.put_row(&keys::counters(id), &CountersRow::default())?;
-    for &user in &users {
-        join(txn, id, user)?;
+    for (user, row) in &users {
+        join(txn, id, *user, row)?;
     }
     txn.head.conversations += 1;
     let audience = Audience {
-        added: users,
+        added: users.into_iter().map(|(user, _)| user).collect(),
         removed: Vec::new(),
     };
     txn.emit(
@@ -135,9 +136,9 @@ pub fn add_members(
 ) -> Result<Outcome, Error> {
     let (id, mut row) = visible_conversation(txn, rights, given)?;
     let mut added = Vec::new();
-    for user in existing_users(txn, users)? {
+    for (user, row) in existing_users(txn, users)? {
         if !txn.contains(&keys::member(id, user))? {
-            join(txn, id, user)?;
+            join(txn, id, user, &row)?;
             added.push(user);
         }
     }
@@ -168,15 +169,16 @@ pub fn remove_members(
 ) -> Result<Outcome, Error> {
     let (id, mut row) = visible_conversation(txn, rights, given)?;
     let users = existing_users(txn, users)?;
-    if users.iter().any(|&removed| !rights.may_act_for(removed)) && !governs(rights, &row) {
+    let others = users.iter().any(|&(user, _)| !rights.may_act_for(user));
+    if others && !governs(rights, &row) {
         return Err(forbidden(
             "only the conversation's creator may remove others",
         ));
     }
     let mut removed = Vec::new();
-    for user in users {
+    for (user, row) in users {
         if txn.contains(&keys::member(id, user))? {
-            leave(txn, id, user)?;
+            leave(txn, id, user, Some(&row))?;
             removed.push(user);
         }
     }
@@ -231,23 +233,32 @@ pub fn governs(rights: Rights, row: &ConversationRow<'_>) -> bool {
     rights.everything() || row.created_by.is_some_and(|id| rights.is(UserId(Id(id))))
 }
 
-fn join(txn: &mut Txn<'_>, conversation: ConversationId, user: UserId) -> Result<(), Error> {
+/// Takes a user, whose row this is, into a conversation; the conversation's own count is the caller's.
+fn join(
+    txn: &mut Txn<'_>,
+    conversation: ConversationId,
+    user: UserId,
+    row: &Blob,
+) -> Result<(), Error> {
     txn.put(&keys::member(conversation, user), &[]);
     txn.put(&keys::membership(user, conversation), &[]);
-    count_membership(txn, user, 1)
+    count_membership(txn, user, row, 1)
 }
 
-/// Takes a user out of a conversation; the conversation's own count is the caller's.
-pub fn leave(txn: &mut Txn<'_>, conversation: ConversationId, user: UserId) -> Result<(), Error> {
+/// Takes a user out of a conversation; the conversation's own count is the caller's. A user that is gone has no row.
+pub fn leave(
+    txn: &mut Txn<'_>,
+    conversation: ConversationId,
+    user: UserId,
+    row: Option<&Blob>,
+) -> Result<(), Error> {
     txn.remove(&keys::member(conversation, user));
     txn.remove(&keys::membership(user, conversation));
-    count_membership(txn, user, -1)
+    row.map_or(Ok(()), |row| count_membership(txn, user, row, -1))
 }
 
-fn count_membership(txn: &mut Txn<'_>, user: UserId, change: i64) -> Result<(), Error> {
-    if let Some(mut row) = txn.user(user)? {
-        row.conversations = row.conversations.saturating_add_signed(change);
-        txn.put_row(&keys::user(user), &row)?;
-    }
-    Ok(())
+fn count_membership(txn: &mut Txn<'_>, user: UserId, row: &Blob, change: i64) -> Result<(), Error> {
+    let mut row = rows::decode::<UserRow<'_>>(row)?;
+    row.conversations = row.conversations.saturating_add_signed(change);
+    txn.put_row(&keys::user(user), &row)
 }

@@ -62,7 +62,8 @@ pub fn leave_conversations(
     let taken = slice.len();
     for key in slice {
         let id = ConversationId(keys::last_id(&key));
-        leave(txn, id, user)?;
+        let row = txn.get(&keys::user(user))?;
+        leave(txn, id, user, row.as_ref())?;
         if let Some(mut row) = txn.conversation(id)? {
             row.members -= 1;
             txn.put_row(&keys::conversation(id), &row)?;
@@ -91,7 +92,8 @@ fn continue_conversation(
         .map(|value| UserId(keys::last_id(&value)));
     for key in &members {
         let user = UserId(keys::last_id(key));
-        leave(txn, id, user)?;
+        let row = txn.get(&keys::user(user))?;
+        leave(txn, id, user, row.as_ref())?;
         if last_named.is_some_and(|last| user > last) {
             txn.put(&keys::last_member(id, user), &[]);
         }

@@ -28,7 +28,7 @@ use crate::model::{ConversationId, Given, MessageId, TokenId, UserId};
 use crate::store::keys;
 use crate::store::operation::{Change, Operation, Outcome};
 use crate::store::rows::{self, ConversationRow};
-use crate::store::state::State;
+use crate::store::state::{Blob, State};
 use crate::store::txn::Txn;
 
 /// Decides one operation. On an error the caller rolls the transaction back.
@@ -146,20 +146,26 @@ pub fn visible_conversation(
 
 /// The user, if it exists.
 fn existing_user(state: &dyn State, given: &Given<UserId>) -> Result<UserId, Error> {
-    match given.id() {
-        Some(id) if state.contains(&keys::user(id))? => Ok(id),
-        _ => Err(no_user(given)),
-    }
+    stored_user(state, given).map(|(id, _)| id)
 }
 
-/// The users of a list, sorted, each once; the first that does not exist is named.
-fn existing_users(txn: &Txn<'_>, given: &[Given<UserId>]) -> Result<Vec<UserId>, Error> {
+/// The user with its row, if it exists.
+fn stored_user(state: &dyn State, given: &Given<UserId>) -> Result<(UserId, Blob), Error> {
+    let found = match given.id() {
+        Some(id) => state.get(&keys::user(id))?.map(|row| (id, row)),
+        None => None,
+    };
+    found.ok_or_else(|| no_user(given))
+}
+
+/// The users of a list with their rows, sorted, each once; the first that does not exist is named.
+fn existing_users(txn: &Txn<'_>, given: &[Given<UserId>]) -> Result<Vec<(UserId, Blob)>, Error> {
     let mut users = given
         .iter()
-        .map(|user| existing_user(txn, user).map_err(|error| error.field("user_ids")))
+        .map(|user| stored_user(txn, user).map_err(|error| error.field("user_ids")))
         .collect::<Result<Vec<_>, _>>()?;
-    users.sort_unstable();
-    users.dedup();
+    users.sort_unstable_by_key(|&(id, _)| id);
+    users.dedup_by_key(|&mut (id, _)| id);
     Ok(users)
 }
 
