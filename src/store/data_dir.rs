@@ -292,24 +292,19 @@ impl Directory {
         }
     }
 
-    /// Removes a directory with all that is in it, if it is there.
+    /// Removes something with all that is in it, if it is there. Of a link only the link is removed.
     pub fn remove_tree(&self, name: impl AsRef<Path>) -> io::Result<()> {
         let name = name.as_ref();
-        match self.open_in(name) {
-            Ok(inner) => {
+        match self.remove(name) {
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+                let inner = self.open_in(name)?;
                 for name in inner.names()? {
-                    match inner.remove(&name) {
-                        Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
-                            inner.remove_tree(&name)?;
-                        }
-                        done => done?,
-                    }
+                    inner.remove_tree(&name)?;
                 }
                 Ok(unlinkat(&self.descriptor, name, AtFlags::REMOVEDIR)?)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotADirectory => self.remove(name),
-            Err(error) => Err(error),
+            done => done,
         }
     }
 
@@ -428,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_is_removed_whole_and_links_in_it_are_not_followed() {
+    fn a_tree_is_removed_whole_and_no_link_is_followed() {
         let scratch = tempfile::tempdir().unwrap();
         let directory = Directory::make(&scratch.path().join("data")).unwrap();
         let outside = scratch.path().join("outside");
@@ -443,6 +438,9 @@ mod tests {
         directory.remove_tree("tree").unwrap();
         directory.remove_tree("tree").unwrap();
         assert!(!directory.has("tree").unwrap());
+        symlink(&outside, directory.join("link")).unwrap();
+        directory.remove_tree("link").unwrap();
+        assert!(!directory.has("link").unwrap());
         assert!(outside.join("kept").exists());
     }
 

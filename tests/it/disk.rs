@@ -1,5 +1,7 @@
 //! A disk that is full, and one that fails.
 
+mod behind;
+
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
