@@ -27,7 +27,7 @@ use crate::store::lock::{LOCK_FILE, Lock};
 use crate::store::modes::{self, Own};
 use crate::store::recent::Recent;
 use crate::store::room::{DELETIONS_RESERVE_FILE, RESERVE_FILE, Room, Space};
-use crate::store::state::State;
+use crate::store::state::{Noted, State};
 use crate::store::state_dir::{self, Built, OLD_STATE, RUNNING, STATE, STOPPED, apply};
 use crate::store::told::Told;
 use crate::store::txn::Round;
@@ -145,6 +145,20 @@ impl Embedded {
     }
 }
 
+impl Embedded {
+    /// Looks whether a state that could not be read is one of which nothing can be expected any more: after a write that
+    /// failed, sled writes nothing, and fails where a read needs it to. Then it is built anew at the next start.
+    fn look_at(&self, database: &sled::Db) {
+        if let Err(error) = database.flush()
+            && !self.failure.is_declared()
+        {
+            state_dir::note_unusable(&self.directory);
+            let why = format!("the state cannot be written: {error}");
+            self.failure.declare(&why);
+        }
+    }
+}
+
 impl Backend for Embedded {
     fn commit(&self, round: &Round) -> Result<(), CommitError> {
         if self.failure.is_declared() {
@@ -184,9 +198,11 @@ impl Backend for Embedded {
 
     fn read(&self, read: &mut dyn FnMut(&dyn State)) {
         if let Some(database) = &self.database {
-            let tree: &sled::Tree = database;
-            let backlog = &self.backlog;
+            let (backlog, tree) = (&self.backlog, &Noted::new(database));
             read(&Fronted { backlog, tree });
+            if tree.has_failed() {
+                self.look_at(database);
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use crate::error::Error;
 use crate::store::keys::Range;
 use sled::IVec;
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 
 /// A key or value.
@@ -56,6 +57,44 @@ impl State for sled::Tree {
         }
         let rows = self.range(range.low.as_slice()..range.high.as_slice());
         Box::new(rows.map(|row| row.map_err(|error| failed(&error))))
+    }
+}
+
+/// A state that notes whether a read of it failed.
+pub struct Noted<'a> {
+    tree: &'a sled::Tree,
+    failed: Cell<bool>,
+}
+
+impl<'a> Noted<'a> {
+    /// Reads this tree.
+    pub fn new(tree: &'a sled::Tree) -> Self {
+        Self {
+            tree,
+            failed: Cell::new(false),
+        }
+    }
+
+    /// Whether a read failed.
+    pub fn has_failed(&self) -> bool {
+        self.failed.get()
+    }
+
+    fn note<T>(&self, read: Result<T, Error>) -> Result<T, Error> {
+        if read.is_err() {
+            self.failed.set(true);
+        }
+        read
+    }
+}
+
+impl State for Noted<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Blob>, Error> {
+        self.note(State::get(self.tree, key))
+    }
+
+    fn scan(&self, range: &Range) -> Scan<'_> {
+        Box::new(State::scan(self.tree, range).map(|row| self.note(row)))
     }
 }
 
