@@ -46,6 +46,8 @@ counters! {
     refused_peers,
     /// Connections closed since their PROXY header was missing, wrong, or of a peer that is no trusted proxy.
     bad_proxy_headers,
+    /// TLS handshakes that waited for their turn since they came faster than the limits allow.
+    slowed_handshakes,
     /// TLS handshakes that failed or took too long.
     failed_handshakes,
     /// Connections closed since they spoke HTTP.

@@ -75,6 +75,14 @@ pub const LOGIN_RETRY_MIN_MS: u64 = 100;
 pub const LOGIN_RETRY_MAX_MS: u64 = 60_000;
 /// Seconds of a connection's waiting for a login, as the server had it wait, that are not counted as its own.
 pub const LOGIN_EXCUSED_MAX_SECONDS: u64 = 3600;
+/// TLS handshakes under way on login listeners, however many addresses they come from.
+pub const HANDSHAKES_MAX: usize = 512;
+/// TLS handshakes under way from one address; others wait for these.
+pub const HANDSHAKES_MAX_PER_ADDRESS: usize = 16;
+/// How many times the rate of one address a network has for its handshakes.
+pub const HANDSHAKES_PER_NETWORK: u32 = 4;
+/// Seconds that a handshake may take from its turn on.
+pub const HANDSHAKE_SECONDS: u64 = 10;
 /// Descriptors that are kept back from connections: for the store's files, and for refusing politely.
 pub const KEPT_DESCRIPTORS: usize = 32;
 /// Connections that gave their places up to others and are still closing, where all the places are taken, of trusted and of
@@ -244,6 +252,8 @@ pub struct Limits {
     pub max_subscriptions: usize,
     /// Bytes of the subscriptions of one connection, each with what it costs besides its texts.
     pub max_subscription_bytes: usize,
+    /// TLS handshakes a second from one address on login listeners; five seconds' worth may come at once.
+    pub handshakes_per_second_per_address: u32,
     /// Requests a second of one connection of a login listener; five seconds' worth may come at once.
     pub requests_per_second: u32,
     /// Requests a second from one address on login listeners.
@@ -285,6 +295,7 @@ impl Default for Limits {
             max_sessions_per_user: 100,
             max_subscriptions: 10_000,
             max_subscription_bytes: 4_194_304,
+            handshakes_per_second_per_address: 20,
             requests_per_second: 200,
             requests_per_second_per_address: 2000,
             requests_per_second_per_user: 400,

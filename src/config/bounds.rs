@@ -113,6 +113,10 @@ pub fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
 fn check_rates(limits: &Limits) -> Result<(), ConfigError> {
     let most = u64::from(u32::MAX);
     let per_second = [
+        (
+            "handshakes_per_second_per_address",
+            limits.handshakes_per_second_per_address,
+        ),
         ("requests_per_second", limits.requests_per_second),
         (
             "requests_per_second_per_address",

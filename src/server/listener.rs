@@ -1,17 +1,19 @@
 //! One listener: binds, accepts, admits or refuses, and hands connections on to be served.
 
 use super::descriptors::Spare;
+use super::handshakes::HandshakeThread;
 use super::hang_ups::HangUps;
 use super::proxy::{HeaderError, read_header};
 use super::socket_file::SocketFile;
 use crate::audit::Record;
 use crate::config::{Address, Allowed, Listen, Proxies};
 use crate::limits::{
-    CLOSE_GRACE_MS, PARTING_MAX_CONNECTIONS, PROXY_HEADER_SECONDS, RECEIVE_BUFFER_BYTES,
-    SEND_BUFFER_BYTES, UNSENT_MAX_BYTES,
+    CLOSE_GRACE_MS, HANDSHAKE_SECONDS, PARTING_MAX_CONNECTIONS, PROXY_HEADER_SECONDS,
+    RECEIVE_BUFFER_BYTES, SEND_BUFFER_BYTES, UNSENT_MAX_BYTES,
 };
 use crate::registry::{Access, Refused, Remote, Ticket};
 use crate::session::{self, Shared};
+use crate::throttle::Handshake;
 use crate::tls::Tls;
 use crate::wire::{CloseReason, closed_line};
 use rustix::io::Errno;
@@ -52,6 +54,8 @@ pub struct Serving {
     pub shared: Arc<Shared>,
     /// What tells of those that are gone.
     pub hang_ups: Arc<HangUps>,
+    /// What does their handshakes.
+    pub handshakes: Arc<HandshakeThread>,
     /// The tasks of connections.
     pub tracker: TaskTracker,
 }
@@ -268,7 +272,8 @@ impl Listener {
         match (stream, &self.tls) {
             (Stream::Tcp(stream), Some(tls)) => {
                 let tls = Arc::clone(tls);
-                tracker.spawn(serve_tls(shared, ticket, stream, tls, accepted));
+                let thread = Arc::clone(&serving.handshakes);
+                tracker.spawn(serve_tls(shared, ticket, stream, tls, thread, accepted));
             }
             (Stream::Tcp(stream), None) => {
                 tracker.spawn(session::serve(shared, ticket, stream, accepted));
@@ -324,6 +329,7 @@ async fn serve_tls(
     ticket: Ticket,
     stream: TcpStream,
     tls: Arc<Tls>,
+    thread: Arc<HandshakeThread>,
     accepted: Instant,
 ) {
     let deadline = tokio::time::Instant::from_std(accepted + shared.login_time);
@@ -333,7 +339,26 @@ async fn serve_tls(
         if stream.peek(&mut [0]).await.unwrap_or(0) == 0 {
             return None;
         }
-        Some(tls.acceptor().accept(stream).await)
+        let turn = match ticket.access() {
+            Access::Trusted => None,
+            Access::Login => tokio::select! {
+                turn = shared.handshakes.turn(ticket.source(), ends.displaced.clone()) => Some(turn),
+                () = ends.gone.cancelled() => {
+                    return Some(Err(io::ErrorKind::UnexpectedEof.into()));
+                }
+            },
+        };
+        if turn.as_ref().is_some_and(Handshake::has_waited) {
+            shared.counters.slowed_handshakes.add();
+        }
+        let accepting = tls.acceptor().accept(stream);
+        let done = thread.run(async move {
+            let time = Duration::from_secs(HANDSHAKE_SECONDS);
+            let done = tokio::time::timeout(time, accepting).await;
+            drop(turn);
+            done.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        });
+        Some(done.await)
     };
     let handshake = tokio::select! {
         handshake = tokio::time::timeout_at(deadline, handshake) => handshake,

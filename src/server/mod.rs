@@ -1,6 +1,7 @@
 //! The daemon as a whole: starts its listeners and its store, keeps house, and stops.
 
 mod descriptors;
+mod handshakes;
 mod hang_ups;
 mod listener;
 mod proxy;
@@ -23,9 +24,10 @@ use crate::store::{
     self, Amount, Change, Ended, Failure, OnCommit, OpenError, Operation, Principal, Settings,
     Store,
 };
-use crate::throttle::{FailedLogins, KnownLogins, Rates};
+use crate::throttle::{FailedLogins, Handshakes, KnownLogins, Rates};
 use crate::tls::Tls;
 use crate::wire::CloseReason;
+use handshakes::HandshakeThread;
 use hang_ups::HangUps;
 use listener::{BindError, Listener, Serving};
 use std::future::poll_fn;
@@ -41,6 +43,7 @@ pub struct Server {
     shared: Arc<Shared>,
     listeners: Vec<Listener>,
     hang_ups: Arc<HangUps>,
+    handshakes: HandshakeThread,
 }
 
 /// Why a server does not start.
@@ -113,10 +116,13 @@ impl Server {
         let shared = open(config, limits, clock, &listeners, stop).await?;
         let hang_ups = HangUps::new()
             .map_err(|error| StartError::Temporary(format!("cannot watch connections: {error}")))?;
+        let handshakes = HandshakeThread::start()
+            .map_err(|error| StartError::Temporary(format!("no thread for handshakes: {error}")))?;
         Ok(Self {
             shared,
             listeners,
             hang_ups: Arc::new(hang_ups),
+            handshakes,
         })
     }
 
@@ -145,13 +151,16 @@ impl Server {
             shared,
             listeners,
             hang_ups,
+            handshakes,
         } = self;
         let failure = shared.store.failure().clone();
+        let handshakes = Arc::new(handshakes);
         let tracker = TaskTracker::new();
         let accepting = TaskTracker::new();
         let serving = Serving {
             shared: Arc::clone(&shared),
             hang_ups: Arc::clone(&hang_ups),
+            handshakes,
             tracker: tracker.clone(),
         };
         for listener in listeners {
@@ -359,6 +368,7 @@ pub fn share(
         hasher: Hasher::new(security.bcrypt_cost),
         failed_logins: FailedLogins::new(security.failed_logins_per_minute),
         known_logins: KnownLogins::default(),
+        handshakes: Handshakes::new(limits.handshakes_per_second_per_address),
         memory,
         rates: Arc::new(Rates::new(&limits)),
         limits,
@@ -403,6 +413,7 @@ async fn keep_house(shared: Arc<Shared>) {
             shared.counters.stalled.add();
         }
         shared.rates.forget_quiet();
+        shared.handshakes.forget_quiet();
         audit::sum_up();
         for (told, (name, counter)) in told.iter_mut().zip(&counters) {
             let total = counter.get();

@@ -28,7 +28,7 @@ use crate::memory::Memory;
 use crate::model::{Clock, ConversationId};
 use crate::registry::{Access, Closer, Registry, Remote, Source, Ticket};
 use crate::store::{Principal, Store};
-use crate::throttle::{ConnectionRate, FailedLogins, KnownLogins, Rates};
+use crate::throttle::{ConnectionRate, FailedLogins, Handshakes, KnownLogins, Rates};
 use crate::wire::{
     CloseReason, LineDecoder, LineError, Outbox, looks_like_http, looks_like_proxy, reply_line,
 };
@@ -57,6 +57,8 @@ pub struct Shared {
     pub failed_logins: Arc<FailedLogins>,
     /// Who logged in well, and from where.
     pub known_logins: KnownLogins,
+    /// How fast handshakes come on login listeners.
+    pub handshakes: Arc<Handshakes>,
     /// What is held for all connections.
     pub memory: Arc<Memory>,
     /// How fast requests come on login listeners.

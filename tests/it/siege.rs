@@ -4,6 +4,7 @@
 //! size. What is measured is printed; what is asserted holds on a machine of any speed.
 
 mod floods;
+mod handshakes;
 mod logins;
 mod places;
 mod reads;
@@ -30,6 +31,7 @@ max_connections_per_address = 19000
 max_connections_not_logged_in = 19000
 max_sessions_per_user = 19000
 requests_per_second_per_address = 1000000
+handshakes_per_second_per_address = 1000000
 requests_per_second_per_user = 1000000
 ";
 

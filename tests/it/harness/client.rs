@@ -6,7 +6,7 @@
 )]
 
 use std::collections::VecDeque;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Shutdown};
 use std::sync::Arc;
 
@@ -65,6 +65,11 @@ impl Client {
     /// Sends bytes as they are, to a daemon that may have closed the connection.
     pub fn send_bytes_or_end(&mut self, bytes: &[u8]) {
         let _ = self.writer.write_all(bytes);
+    }
+
+    /// Reads bytes as they are, and gives how many; none where the connection has ended.
+    pub fn read_bytes_or_end(&mut self, bytes: &mut [u8]) -> usize {
+        self.reader.read(bytes).unwrap_or(0)
     }
 
     /// A second handle on the sending side, for a thread that writes while this one reads.
