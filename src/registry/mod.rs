@@ -2,19 +2,23 @@
 //!
 //! It knows connections by their numbers and can close them; it never reads or writes one.
 
+mod closer;
 mod places;
+mod refused;
 mod source;
 mod strangers;
 mod ticket;
 
+pub use closer::Closer;
+pub use refused::{NotBegun, Refused};
 pub use source::{Network, Remote, Source};
 pub use ticket::{Expected, Ticket};
 
 use crate::hub::ConnectionId;
 use crate::limits::Limits;
 use crate::model::{Clock, Id, IdMaker, TokenId, UserId};
-use crate::store::{Ended, Ends};
-use crate::wire::{CloseReason, Outbox};
+use crate::store::Ends;
+use crate::wire::CloseReason;
 use places::{Places, Room};
 use serde::Serialize;
 use std::cmp::Reverse;
@@ -44,52 +48,6 @@ impl Access {
             Self::Login => "login",
         }
     }
-}
-
-/// Why a connection is not admitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
-    /// `limits.max_connections` of login listeners are open.
-    Total,
-    /// `limits.max_connections_trusted` are open.
-    Trusted,
-    /// `limits.max_connections_per_address` of this address are open.
-    PerAddress,
-    /// On `limits.max_connections_not_logged_in` nobody has logged in.
-    NotLoggedIn,
-}
-
-impl Refused {
-    const fn of_all(access: Access) -> Self {
-        match access {
-            Access::Login => Self::Total,
-            Access::Trusted => Self::Trusted,
-        }
-    }
-
-    /// The name of the limit.
-    #[must_use]
-    pub const fn limit(self) -> &'static str {
-        match self {
-            Self::Total => "max_connections",
-            Self::Trusted => "max_connections_trusted",
-            Self::PerAddress => "max_connections_per_address",
-            Self::NotLoggedIn => "max_connections_not_logged_in",
-        }
-    }
-}
-
-/// Why a session does not begin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotBegun {
-    /// Sessions were ended meanwhile: [`Registry::ends`] no longer says what it did. To be looked at again.
-    OthersEnded,
-    /// The one before it on this connection was ended, and the connection is being closed.
-    Ended,
-    /// The address for which it would act has as many connections as it may.
-    PerAddress,
-    /// The user has `limits.max_sessions_per_user` sessions.
-    PerUser,
 }
 
 /// Everything that is connected.
@@ -173,66 +131,6 @@ pub struct Account {
     /// For whom it acts, where a trusted back end says so; the connection itself, if left out.
     #[serde(skip)]
     pub remote: Option<Remote>,
-}
-
-/// Ends a connection from outside.
-#[derive(Clone, Debug)]
-pub struct Closer {
-    outbox: Arc<Outbox>,
-    closing: CancellationToken,
-    gone: CancellationToken,
-    session: Ended,
-}
-
-impl Closer {
-    /// A closer of the connection with this outbox, which is to end too when `shutdown` is cancelled.
-    #[must_use]
-    pub fn new(outbox: Arc<Outbox>, shutdown: &CancellationToken) -> Self {
-        Self {
-            outbox,
-            // Its own token, because each wake-up of a connection looks at it: they must not share a lock.
-            closing: shutdown.child_token(),
-            gone: CancellationToken::new(),
-            session: Ended::default(),
-        }
-    }
-
-    /// Sends a last line that says why, and ends the connection soon.
-    pub fn close(&self, reason: CloseReason) {
-        if reason == CloseReason::SessionEnded {
-            self.session.set();
-        }
-        self.outbox.close(reason);
-        self.closing.cancel();
-    }
-
-    /// Sends a last line that says why, and ends the connection soon, without the answers that are not there yet.
-    pub fn close_unanswered(&self, reason: CloseReason) {
-        self.outbox.close_unanswered(reason);
-        self.closing.cancel();
-    }
-
-    /// Whether the connection's session was ended: nothing is done for it any more, not even what was asked before.
-    #[must_use]
-    pub fn session(&self) -> &Ended {
-        &self.session
-    }
-
-    /// Whether the connection is to end.
-    #[must_use]
-    pub fn is_closing(&self) -> bool {
-        self.closing.is_cancelled()
-    }
-
-    /// Waits until the connection is to end.
-    pub async fn closing(&self) {
-        self.closing.cancelled().await;
-    }
-
-    /// Waits until the other end of the connection is gone, so that nothing can reach it any more.
-    pub async fn gone(&self) {
-        self.gone.cancelled().await;
-    }
 }
 
 impl Registry {

@@ -21,17 +21,14 @@ pub enum Doing {
     LoggingIn,
 }
 
-impl Doing {
-    const ALL: [Self; 3] = [Self::Silent, Self::Idle, Self::LoggingIn];
-}
-
 /// The connections on which nobody is logged in.
 #[derive(Debug, Default)]
 pub struct Strangers {
     strangers: HashMap<ConnectionId, (Network, Doing)>,
     networks: HashMap<Network, OfNetwork>,
-    /// Networks by their strangers that do each thing.
-    busiest: [BTreeSet<Busy>; 3],
+    busiest: BTreeSet<Busy>,
+    /// Of these, the ones with somebody silent.
+    busiest_silent: BTreeSet<Busy>,
 }
 
 /// Who is to give way.
@@ -43,8 +40,8 @@ pub struct First {
     pub is_busier: bool,
 }
 
-/// How many strangers of a network do a thing, and which is the oldest: among networks with as many, the last one is that
-/// which has had it for longest.
+/// How many strangers a network has, and which is the oldest: among networks with as many, the last one is that which has
+/// had its own for longest.
 type Busy = (usize, Reverse<ConnectionId>, Network);
 
 #[derive(Debug, Default)]
@@ -55,6 +52,20 @@ struct OfNetwork {
 impl OfNetwork {
     fn count(&self) -> usize {
         self.by_doing.iter().map(BTreeSet::len).sum()
+    }
+
+    fn ids(&self, doing: Doing) -> &BTreeSet<ConnectionId> {
+        &self.by_doing[doing as usize]
+    }
+
+    fn busy(&self, network: Network) -> Option<Busy> {
+        let oldest = self.by_doing.iter().filter_map(BTreeSet::first).min()?;
+        Some((self.count(), Reverse(*oldest), network))
+    }
+
+    fn busy_silent(&self, network: Network) -> Option<Busy> {
+        let oldest = self.ids(Doing::Silent).first()?;
+        Some((self.count(), Reverse(*oldest), network))
     }
 }
 
@@ -86,23 +97,25 @@ impl Strangers {
     }
 
     /// Who is to give way to a newcomer from this network, if anybody is. Who has said something gives way only to who
-    /// comes from a network that has fewer.
+    /// comes from a network that has fewer, and nobody to who comes from one that has more.
     pub fn first_to_go(&self, newcomer: Network) -> Option<First> {
         let own = self.networks.get(&newcomer).map_or(0, OfNetwork::count);
-        Doing::ALL.into_iter().find_map(|doing| {
-            let (.., network) = self.busiest[doing as usize].last()?;
-            let busiest = self.networks.get(network)?;
-            let ids = &busiest.by_doing[doing as usize];
-            let is_busier = busiest.count() > own + 1;
-            let id = match doing {
-                Doing::Silent => ids.first(),
-                _ if !is_busier => None,
-                Doing::Idle => ids.first(),
-                // The first one has waited longest for its turn.
-                Doing::LoggingIn => ids.last(),
-            };
-            id.map(|&id| First { id, is_busier })
-        })
+        let (count, _, network) = self.busiest.last()?;
+        let busiest = self.networks.get(network)?;
+        let is_busier = *count > own + 1;
+        let silent = busiest.ids(Doing::Silent).first();
+        if silent.is_none() && !is_busier {
+            let (count, Reverse(id), _) = self.busiest_silent.last()?;
+            return (*count > own).then_some(First {
+                id: *id,
+                is_busier: false,
+            });
+        }
+        let idle = || busiest.ids(Doing::Idle).first();
+        // The first one has waited longest for its turn.
+        let logging_in = || busiest.ids(Doing::LoggingIn).last();
+        let id = silent.or_else(idle).or_else(logging_in)?;
+        Some(First { id: *id, is_busier })
     }
 
     fn change(
@@ -111,23 +124,22 @@ impl Strangers {
         doing: Doing,
         change: impl FnOnce(&mut BTreeSet<ConnectionId>) -> bool,
     ) {
-        let busiest = &mut self.busiest[doing as usize];
-        let mut of_network = match self.networks.entry(network) {
+        let mut entry = match self.networks.entry(network) {
             Entry::Occupied(entry) => entry,
             Entry::Vacant(entry) => entry.insert_entry(OfNetwork::default()),
         };
-        let ids = &mut of_network.get_mut().by_doing[doing as usize];
-        let busy = |ids: &BTreeSet<ConnectionId>| {
-            let first = ids.first().copied()?;
-            Some((ids.len(), Reverse(first), network))
-        };
-        if let Some(before) = busy(ids) {
-            busiest.remove(&before);
+        let of_network = entry.get_mut();
+        if let Some(before) = of_network.busy(network) {
+            self.busiest.remove(&before);
         }
-        change(ids);
-        busiest.extend(busy(ids));
-        if of_network.get().count() == 0 {
-            of_network.remove();
+        if let Some(before) = of_network.busy_silent(network) {
+            self.busiest_silent.remove(&before);
+        }
+        change(&mut of_network.by_doing[doing as usize]);
+        self.busiest.extend(of_network.busy(network));
+        self.busiest_silent.extend(of_network.busy_silent(network));
+        if of_network.count() == 0 {
+            entry.remove();
         }
     }
 
@@ -135,7 +147,8 @@ impl Strangers {
     pub fn is_empty(&self) -> bool {
         self.strangers.is_empty()
             && self.networks.is_empty()
-            && self.busiest.iter().all(BTreeSet::is_empty)
+            && self.busiest.is_empty()
+            && self.busiest_silent.is_empty()
     }
 }
 
@@ -169,11 +182,28 @@ mod tests {
         }
         strangers.set(2, Doing::Idle);
         strangers.set(3, Doing::LoggingIn);
-        assert_eq!(first(&strangers, 9), Some(6));
+        assert_eq!(first(&strangers, 9), Some(4));
         for id in 1..9 {
             strangers.remove(id);
         }
         assert!(strangers.is_empty());
+    }
+
+    #[test]
+    fn a_newcomer_that_is_yet_to_speak_gives_way_to_no_busier_network() {
+        let mut strangers = Strangers::default();
+        for id in 1..5 {
+            strangers.add(id, network(1), Doing::Idle);
+        }
+        strangers.add(5, network(2), Doing::Silent);
+        assert_eq!(first(&strangers, 1), None);
+        assert_eq!(first(&strangers, 2), Some(1));
+        assert_eq!(first(&strangers, 3), Some(1));
+        // Where all are as busy, the one that says nothing goes.
+        for id in 2..5 {
+            strangers.remove(id);
+        }
+        assert_eq!(first(&strangers, 3), Some(5));
     }
 
     #[test]

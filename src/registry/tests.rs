@@ -1,5 +1,6 @@
 use super::*;
 use crate::limits::{LEAVING_MAX_CONNECTIONS, PROXY_HEADERS_MAX_WAITING};
+use crate::wire::Outbox;
 
 fn outbox() -> Arc<Outbox> {
     let memory = Arc::new(crate::memory::Memory::new(&Limits::default()));
