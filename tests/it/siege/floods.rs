@@ -80,7 +80,7 @@ impl Scene {
     fn of(limits: &str) -> Self {
         raise_descriptors();
         let more = format!(
-            "{}[limits]\nmax_connections = 19000\n{limits}\n[security]\nbcrypt_cost = 4\n",
+            "{}[limits]\nmax_connections = 1000\nmax_connections_trusted = 18000\n{limits}\n[security]\nbcrypt_cost = 4\n",
             listeners("")
         );
         let daemon = Daemon::with(&more);
