@@ -29,6 +29,9 @@ pub type ConnectionId = u64;
 /// Subscriptions that are changed or looked at before others have the hub.
 const SLICE_SUBSCRIPTIONS: usize = 256;
 
+/// Deliveries of events after which others have the hub, and those who got them are woken.
+const SLICE_DELIVERIES: usize = 4096;
+
 /// What a connection subscribes to, and how.
 #[derive(Debug)]
 pub struct Wish {
@@ -102,49 +105,23 @@ impl Hub {
         if events.iter().any(|event| !event.kind.is_of_message()) {
             self.rights_changes.fetch_add(1, Ordering::Release);
         }
-        let mut awake = Vec::new();
-        let mut state = self.lock();
-        let State {
-            newest,
-            subscribers,
-            routes,
-            delivered,
-        } = &mut *state;
-        delivered.clear();
-        for event in events {
-            let mut count = 0;
-            routes.promote(event);
-            let matter = Matter::of(event);
-            let mask = Mask::of_event(event.subclass, event.kind);
-            for (id, route) in routes.of(&matter) {
-                let Some(subscriber) = subscribers.get_mut(&id) else {
-                    continue;
-                };
-                let wanted = match route {
-                    Route::Object(wanted) => wanted.meets(mask),
-                    Route::Everything | Route::Member => {
-                        subscriber.wants(mask, || routes.mask(event.object, id))
-                    }
-                };
-                if wanted && routes.lead(&matter, id, subscriber, route) {
-                    count += 1;
-                    let offered = subscriber.outbox.offer(event.seq, &event.line);
-                    if offered.kept {
-                        subscriber.told(event.seq, now_ms);
-                    }
-                    if offered.wake {
-                        awake.push(Arc::clone(&subscriber.outbox));
-                    }
-                }
+        self.lock().begin_round();
+        let mut rest = events;
+        while !rest.is_empty() {
+            let mut awake = Vec::new();
+            let mut state = self.lock();
+            let mut deliveries = 0;
+            while deliveries < SLICE_DELIVERIES
+                && let Some((event, others)) = rest.split_first()
+            {
+                deliveries += state.give(event, now_ms, &mut awake);
+                rest = others;
             }
-            routes.demote(event);
-            *newest = event.seq;
-            delivered.insert(event.object, count);
-        }
-        drop(state);
-        // Only now: so each of them writes the events of the whole round at once.
-        for outbox in awake {
-            outbox.wake();
+            drop(state);
+            // Only now: so each of them writes all these events at once, and others have the hub meanwhile.
+            for outbox in awake {
+                outbox.wake();
+            }
         }
     }
 
@@ -199,9 +176,11 @@ impl Hub {
         state.routes.follow(user, connection)
     }
 
-    /// Says what a user may see, read from the store after [`Hub::follow`].
-    pub fn show(&self, user: UserId, sight: Sight) {
-        self.lock().routes.load(user, sight);
+    /// Takes in some of what a user may see, read from the store after [`Hub::follow`], and takes it off `sight`. True
+    /// as long as there is more to take in.
+    #[must_use]
+    pub fn show_some(&self, user: UserId, sight: &mut Sight) -> bool {
+        self.lock().routes.load(user, sight)
     }
 
     /// Whether a user that is followed may see every conversation.
@@ -343,13 +322,13 @@ impl Hub {
         found.map_or_else(Size::default, |found| found.subscriptions.size())
     }
 
-    /// Shows some of a connection's subscriptions, those behind `last`. Gives the last of them, if there may be more.
+    /// Lists some of a connection's subscriptions, those behind `last`. Gives the last of them, if there may be more.
     #[must_use]
-    pub fn show_some(
+    pub fn list_some(
         &self,
         connection: ConnectionId,
         last: Option<&Subscription>,
-        mut show: impl FnMut(&Subscription),
+        mut each: impl FnMut(&Subscription),
     ) -> Option<Subscription> {
         let state = self.lock();
         let found = state.subscribers.get(&connection)?;
@@ -358,7 +337,7 @@ impl Hub {
         let last = some
             .by_ref()
             .inspect(|one| {
-                show(one);
+                each(one);
                 count += 1;
             })
             .last();
@@ -424,12 +403,60 @@ impl Hub {
     /// Sends positions to those who asked for them and have been sent nothing for a minute, while the log moved on.
     pub fn tell_positions(&self, now_ms: u64) {
         let mut state = self.lock();
+        state.routes.forget_some();
         let newest = state.newest;
         for subscriber in state.subscribers.values_mut() {
             if subscriber.is_due_a_position(now_ms) {
                 subscriber.tell_position(newest, now_ms);
             }
         }
+    }
+}
+
+impl State {
+    /// Prepares for the events of another round.
+    fn begin_round(&mut self) {
+        self.delivered.clear();
+        self.routes.forget_some();
+    }
+
+    /// Gives an event to those who are to have it, and adds those that must be woken. Gives how many have it.
+    fn give(&mut self, event: &Event, now_ms: u64, awake: &mut Vec<Arc<Outbox>>) -> usize {
+        let Self {
+            newest,
+            subscribers,
+            routes,
+            delivered,
+        } = self;
+        let mut count = 0;
+        routes.promote(event);
+        let matter = Matter::of(event);
+        let mask = Mask::of_event(event.subclass, event.kind);
+        for (id, route) in routes.of(&matter) {
+            let Some(subscriber) = subscribers.get_mut(&id) else {
+                continue;
+            };
+            let wanted = match route {
+                Route::Object(wanted) => wanted.meets(mask),
+                Route::Everything | Route::Member => {
+                    subscriber.wants(mask, || routes.mask(event.object, id))
+                }
+            };
+            if wanted && routes.lead(&matter, id, subscriber, route) {
+                count += 1;
+                let offered = subscriber.outbox.offer(event.seq, &event.line);
+                if offered.kept {
+                    subscriber.told(event.seq, now_ms);
+                }
+                if offered.wake {
+                    awake.push(Arc::clone(&subscriber.outbox));
+                }
+            }
+        }
+        routes.demote(event);
+        *newest = event.seq;
+        delivered.insert(event.object, count);
+        count
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::limits::TYPES_PER_REQUEST;
 use crate::model::{EventType, ID_CHARS, Id, Subclass};
 use serde::ser::{Serialize, SerializeStruct, Serializer};
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 /// What stands for everything in a subscription.
@@ -13,12 +14,31 @@ pub const ANY: &str = "*";
 const ENTRY_BYTES: usize = 192;
 
 /// The object of a subscription. It may be anything, but of what is no id there are no events.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Object {
     /// What has this id.
     Id(Id),
     /// What is no id, `"*"` among it.
     Other(Arc<str>),
+}
+
+impl Ord for Object {
+    fn cmp(&self, other: &Self) -> Ordering {
+        match (self, other) {
+            (Self::Id(one), Self::Id(other)) => one.cmp(other),
+            (Self::Id(_), Self::Other(_)) => Ordering::Less,
+            (Self::Other(_), Self::Id(_)) => Ordering::Greater,
+            // Those of one connection share it: mostly it need not be read.
+            (Self::Other(one), Self::Other(other)) if Arc::ptr_eq(one, other) => Ordering::Equal,
+            (Self::Other(one), Self::Other(other)) => one.cmp(other),
+        }
+    }
+}
+
+impl PartialOrd for Object {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 impl Object {
@@ -89,7 +109,7 @@ impl Subscription {
     /// The bytes that it counts: at least what it takes in memory, and what it takes in an answer that shows it.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        counted_bytes(self.subclass, &self.kind, &self.object)
+        common_bytes(self.subclass, &self.object) + shown_bytes(self.kind.as_str())
     }
 
     /// What it counts.
@@ -138,10 +158,14 @@ impl Pattern {
         }
     }
 
-    /// Its subscriptions.
-    pub fn into_subscriptions(mut self) -> impl Iterator<Item = Subscription> {
+    /// Its subscriptions, each with the bytes that it counts.
+    pub fn into_subscriptions(mut self) -> impl Iterator<Item = (Subscription, usize)> {
         let types = std::mem::take(&mut self.types);
-        types.into_iter().map(move |kind| self.subscription(kind))
+        let common = common_bytes(self.subclass, &self.object);
+        types.into_iter().map(move |kind| {
+            let bytes = common + shown_bytes(kind.as_str());
+            (self.subscription(kind), bytes)
+        })
     }
 
     /// Takes some of its types out of it.
@@ -164,7 +188,8 @@ impl Pattern {
     /// What its subscriptions count, where all of them are new.
     #[must_use]
     pub fn size(&self) -> Size {
-        let bytes = |kind| counted_bytes(self.subclass, kind, &self.object);
+        let common = common_bytes(self.subclass, &self.object);
+        let bytes = |kind: &Type| common + shown_bytes(kind.as_str());
         Size {
             count: self.types.len(),
             bytes: self.types.iter().map(bytes).sum(),
@@ -219,12 +244,13 @@ fn name_of(subclass: Option<Subclass>) -> &'static str {
     subclass.map_or(ANY, Subclass::as_str)
 }
 
-fn counted_bytes(subclass: Option<Subclass>, kind: &Type, object: &Object) -> usize {
+/// What a subscription counts besides its type.
+fn common_bytes(subclass: Option<Subclass>, object: &Object) -> usize {
     let object = match object {
         Object::Id(_) => ID_CHARS,
         Object::Other(text) => shown_bytes(text),
     };
-    ENTRY_BYTES + name_of(subclass).len() + shown_bytes(kind.as_str()) + object
+    ENTRY_BYTES + name_of(subclass).len() + object
 }
 
 /// The most bytes that a text takes in JSON, without its quotes. The lead bytes are those of the characters that are

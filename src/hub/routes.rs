@@ -72,9 +72,14 @@ impl Routes {
         self.sights.follow(user, connection)
     }
 
-    /// Says what the store says that a user sees.
-    pub fn load(&mut self, user: UserId, sight: Sight) {
-        self.sights.load(user, sight);
+    /// Takes in some of what the store says that a user sees, and takes it off `sight`; false once all is taken in.
+    pub fn load(&mut self, user: UserId, sight: &mut Sight) -> bool {
+        self.sights.load(user, sight)
+    }
+
+    /// Forgets some of what is left of users that are gone; false if nothing is left.
+    pub fn forget_some(&mut self) -> bool {
+        self.sights.forget_some()
     }
 
     /// Forgets with whose eyes a connection sees.

@@ -2,27 +2,40 @@
 //!
 //! A user's memberships are read from the store once, when its first connection subscribes, and kept in step by the
 //! events that change them. Events that come while they are being read are remembered and applied on top: they are
-//! newer, and applying one twice changes nothing.
+//! newer, and applying one twice changes nothing. There may be very many: they are taken in and forgotten in slices.
 
 use crate::hub::ConnectionId;
 use crate::model::{Audience, Event, EventType, Id, Sight, Subclass, UserId};
-use std::collections::{HashMap, HashSet};
+use rustc_hash::FxHashMap;
+use std::collections::{BTreeSet, HashSet};
+
+/// Conversations that are forgotten before others have the hub.
+const SLICE_CONVERSATIONS: usize = 256;
 
 /// The users with connections that are subscribed, and what they see.
 #[derive(Debug, Default)]
 pub struct Sights {
-    users: HashMap<UserId, Online>,
-    /// The users of `users` that are in a conversation.
-    present: HashMap<Id, HashSet<UserId>>,
+    users: FxHashMap<UserId, Online>,
+    /// The stays of those of `users` that are in a conversation. A tree, as it never grows at one stroke.
+    present: BTreeSet<(Id, Stay)>,
+    /// Whose stay each is.
+    stays: FxHashMap<Stay, UserId>,
+    newest_stay: Stay,
+    /// What is to be forgotten of stays that are over.
+    over: Vec<(Stay, BTreeSet<Id>)>,
 }
+
+/// The number of one time in which a user has connections. The next one has nothing to do with what is left of it.
+type Stay = u64;
 
 /// One user.
 #[derive(Debug, Default)]
 struct Online {
+    stay: Stay,
     connections: HashSet<ConnectionId>,
     loaded: bool,
     everything: bool,
-    conversations: HashSet<Id>,
+    conversations: BTreeSet<Id>,
     /// What events changed before the rest was loaded: a conversation (or, with `None`, being an admin), gained or lost.
     changes: Vec<(Option<Id>, bool)>,
 }
@@ -31,24 +44,37 @@ impl Sights {
     /// Begins to follow what a user sees, for one of its connections; true if the rest is still to be loaded.
     pub fn follow(&mut self, user: UserId, connection: ConnectionId) -> bool {
         let online = self.users.entry(user).or_default();
+        if online.stay == 0 {
+            self.newest_stay += 1;
+            online.stay = self.newest_stay;
+            self.stays.insert(online.stay, user);
+        }
         online.connections.insert(connection);
         !online.loaded
     }
 
-    /// Adds what the store says that a user sees, read after [`Sights::follow`].
-    pub fn load(&mut self, user: UserId, sight: Sight) {
-        let Some(online) = self.users.get_mut(&user).filter(|online| !online.loaded) else {
-            return;
+    /// Takes in some of what the store says that a user sees, read after [`Sights::follow`], and takes it off `sight`.
+    /// False once all is taken in.
+    pub fn load(&mut self, user: UserId, sight: &mut Sight) -> bool {
+        let online = self.users.get_mut(&user);
+        let Some(online) = online.filter(|online| !online.loaded) else {
+            return false;
         };
+        let conversations = &mut sight.conversations;
+        let rest = conversations.len().saturating_sub(SLICE_CONVERSATIONS);
+        for conversation in conversations.drain(rest..) {
+            online.conversations.insert(conversation);
+            self.present.insert((conversation, online.stay));
+        }
+        if !conversations.is_empty() {
+            return true;
+        }
         online.loaded = true;
         online.everything = sight.everything;
-        online.conversations = sight.conversations.into_iter().collect();
-        for &conversation in &online.conversations {
-            self.present.entry(conversation).or_default().insert(user);
-        }
         for (conversation, gained) in std::mem::take(&mut online.changes) {
             self.change(user, conversation, gained);
         }
+        false
     }
 
     /// Forgets a connection, and its user with the last one.
@@ -60,17 +86,35 @@ impl Sights {
         if online.connections.is_empty()
             && let Some(online) = self.users.remove(&user)
         {
-            for conversation in online.conversations {
-                self.absent(conversation, user);
-            }
+            self.stays.remove(&online.stay);
+            self.over.push((online.stay, online.conversations));
         }
+        self.forget_some();
+    }
+
+    /// Forgets some of what is left of stays that are over; false if nothing is left.
+    pub fn forget_some(&mut self) -> bool {
+        let mut left = SLICE_CONVERSATIONS;
+        while let Some((stay, conversations)) = self.over.last_mut() {
+            let Some(conversation) = conversations.pop_first() else {
+                self.over.pop();
+                continue;
+            };
+            if left == 0 {
+                conversations.insert(conversation);
+                return true;
+            }
+            left -= 1;
+            self.present.remove(&(conversation, *stay));
+        }
+        false
     }
 
     /// Whether a user may see a conversation.
     pub fn sees(&self, user: UserId, conversation: Id) -> bool {
-        self.users
-            .get(&user)
-            .is_some_and(|online| online.everything || online.conversations.contains(&conversation))
+        self.users.get(&user).is_some_and(|online| {
+            online.loaded && (online.everything || online.conversations.contains(&conversation))
+        })
     }
 
     /// Whether a user may see every conversation.
@@ -86,17 +130,23 @@ impl Sights {
         conversation: Id,
         audience: &'a Audience,
     ) -> impl Iterator<Item = ConnectionId> + 'a {
-        let present = self.present.get(&conversation);
-        let removed = audience
-            .removed
-            .iter()
-            .filter(move |user| present.is_none_or(|present| !present.contains(user)));
-        present
-            .into_iter()
-            .flatten()
-            .chain(removed)
-            .filter_map(|user| self.users.get(user))
+        let is_present =
+            move |user: &&Online| user.loaded && self.present.contains(&(conversation, user.stay));
+        let removed = audience.removed.iter();
+        let removed = removed.filter_map(|user| self.users.get(user));
+        self.present_in(conversation)
+            .filter_map(|user| self.users.get(&user))
+            // What is known before all of it is may have changed since it was read.
+            .filter(|user| user.loaded)
+            .chain(removed.filter(move |user| !is_present(user)))
             .flat_map(|online| online.connections.iter().copied())
+    }
+
+    /// The users in a conversation.
+    fn present_in(&self, conversation: Id) -> impl Iterator<Item = UserId> + '_ {
+        let all = (conversation, Stay::MIN)..=(conversation, Stay::MAX);
+        let stays = self.present.range(all);
+        stays.filter_map(|(_, stay)| self.stays.get(stay).copied())
     }
 
     /// Takes in what an event adds, before it is given out. Gives the connections of those who are admins from now on.
@@ -109,10 +159,9 @@ impl Sights {
         let connections = self.change_all(event, &event.audience.removed, false);
         if event.subclass == Subclass::Conversation && event.kind == EventType::Deleted {
             // The event names a bounded number of members; here all who are present are known.
-            for user in self.present.remove(&event.object).unwrap_or_default() {
-                if let Some(online) = self.users.get_mut(&user) {
-                    online.conversations.remove(&event.object);
-                }
+            let present: Vec<UserId> = self.present_in(event.object).collect();
+            for user in present {
+                self.change(user, Some(event.object), false);
             }
         }
         connections
@@ -148,26 +197,20 @@ impl Sights {
             (None, everything) => online.everything = everything,
             (Some(conversation), true) => {
                 online.conversations.insert(conversation);
-                self.present.entry(conversation).or_default().insert(user);
+                self.present.insert((conversation, online.stay));
             }
             (Some(conversation), false) => {
                 online.conversations.remove(&conversation);
-                self.absent(conversation, user);
-            }
-        }
-    }
-
-    fn absent(&mut self, conversation: Id, user: UserId) {
-        if let Some(present) = self.present.get_mut(&conversation) {
-            present.remove(&user);
-            if present.is_empty() {
-                self.present.remove(&conversation);
+                self.present.remove(&(conversation, online.stay));
             }
         }
     }
 
     #[cfg(test)]
     pub fn is_empty(&self) -> bool {
-        self.users.is_empty() && self.present.is_empty()
+        self.users.is_empty()
+            && self.present.is_empty()
+            && self.stays.is_empty()
+            && self.over.is_empty()
     }
 }

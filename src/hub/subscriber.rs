@@ -72,7 +72,7 @@ impl Subscriber {
     }
 
     /// Adds subscriptions, and the way of events to them.
-    pub fn add(&mut self, connection: ConnectionId, added: Pattern, routes: &mut Routes) {
+    pub fn add(&mut self, connection: ConnectionId, mut added: Pattern, routes: &mut Routes) {
         let mut mask = Mask::default();
         for kind in &added.types {
             mask |= Mask::of_subscription(added.subclass, kind);
@@ -83,17 +83,15 @@ impl Subscriber {
             *self.everywhere.get_or_insert_default() |= mask;
             routes.add_everywhere(connection);
         }
-        for one in added.into_subscriptions() {
-            self.subscriptions.insert(one);
-        }
+        added.object = self.subscriptions.shared(added.object);
+        self.subscriptions.insert(added);
     }
 
     /// Removes subscriptions, and the way of events to them.
-    pub fn remove(&mut self, connection: ConnectionId, removed: Pattern, routes: &mut Routes) {
+    pub fn remove(&mut self, connection: ConnectionId, mut removed: Pattern, routes: &mut Routes) {
+        removed.object = self.subscriptions.shared(removed.object);
         let object = removed.object.clone();
-        for one in removed.into_subscriptions() {
-            self.subscriptions.remove(&one);
-        }
+        self.subscriptions.remove(removed);
         let left = self.subscriptions.mask(&object);
         if let Some(id) = object.id() {
             routes.set(connection, id, left);

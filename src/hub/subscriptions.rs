@@ -1,7 +1,7 @@
 //! What one connection is subscribed to: a sorted set, in which a change costs what is changed, and no more.
 
 use super::mask::Mask;
-use super::pattern::{Object, Size, Subscription, Type};
+use super::pattern::{Object, Pattern, Size, Subscription, Type};
 use crate::model::{Id, Subclass};
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -22,18 +22,29 @@ impl Subscriptions {
         }
     }
 
-    /// Adds one; it counts once.
-    pub fn insert(&mut self, subscription: Subscription) {
-        let bytes = subscription.bytes();
-        if self.all.insert(subscription) {
-            self.bytes += bytes;
+    /// The object as those to it have it: its text is held once, and is the same at a glance.
+    pub fn shared(&self, object: Object) -> Object {
+        let first = first_of(&object);
+        let found = self.all.range(first..).next();
+        let found = found.filter(|found| found.object == object);
+        found.map_or(object, |found| found.object.clone())
+    }
+
+    /// Adds those of a pattern; each counts once.
+    pub fn insert(&mut self, pattern: Pattern) {
+        for (one, bytes) in pattern.into_subscriptions() {
+            if self.all.insert(one) {
+                self.bytes += bytes;
+            }
         }
     }
 
-    /// Removes one.
-    pub fn remove(&mut self, subscription: &Subscription) {
-        if self.all.remove(subscription) {
-            self.bytes -= subscription.bytes();
+    /// Removes those of a pattern.
+    pub fn remove(&mut self, pattern: Pattern) {
+        for (one, bytes) in pattern.into_subscriptions() {
+            if self.all.remove(&one) {
+                self.bytes -= bytes;
+            }
         }
     }
 
@@ -51,13 +62,8 @@ impl Subscriptions {
     /// What those to an object match; nothing, if there are none. However many they are, few are looked at: those to
     /// stored events come first.
     pub fn mask(&self, object: &Object) -> Option<Mask> {
-        let first = Subscription {
-            object: object.clone(),
-            kind: Type::Stored(None),
-            subclass: None,
-        };
         let mut mask = None;
-        let of_object = self.all.range(first..);
+        let of_object = self.all.range(first_of(object)..);
         for one in of_object.take_while(|one| one.object == *object) {
             *mask.get_or_insert_default() |= Mask::of_subscription(one.subclass, &one.kind);
             if matches!(one.kind, Type::Other(_)) {
@@ -74,6 +80,15 @@ impl Subscriptions {
             let id = one.object.id()?;
             (before.replace(id) != Some(id)).then_some(id)
         })
+    }
+}
+
+/// What stands before all others to an object.
+fn first_of(object: &Object) -> Subscription {
+    Subscription {
+        object: object.clone(),
+        kind: Type::Stored(None),
+        subclass: None,
     }
 }
 
@@ -119,16 +134,15 @@ impl Named {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::{ANY, Pattern};
+    use crate::hub::ANY;
     use crate::model::EventType;
 
-    fn subscription(subclass: Option<Subclass>, kind: &str, object: &str) -> Subscription {
+    fn pattern(subclass: Option<Subclass>, kind: &str, object: &str) -> Pattern {
         Pattern {
             subclass,
-            types: Vec::new(),
+            types: vec![Type::new(kind)],
             object: Object::new(object),
         }
-        .subscription(Type::new(kind))
     }
 
     fn mask(all: &Subscriptions, object: &str) -> Mask {
@@ -146,9 +160,9 @@ mod tests {
             for &kind in &kinds {
                 for named in [&object, ANY, "no id"] {
                     let mut one = Subscriptions::default();
-                    let only = subscription(subclass, kind, named);
+                    let only = pattern(subclass, kind, named);
                     one.insert(only.clone());
-                    assert_eq!(one.size().bytes, only.bytes());
+                    assert_eq!(one.size(), only.size());
                     for &of in Subclass::ALL {
                         for &event in EventType::ALL {
                             let matches = subclass.is_none_or(|subclass| subclass == of)
@@ -164,7 +178,7 @@ mod tests {
                     let anywhere = typing.are_anywhere(mask(&one, ANY), &one);
                     assert_eq!(here, matches && named == object, "{only:?}");
                     assert_eq!(anywhere, matches && named == ANY, "{only:?}");
-                    one.remove(&only);
+                    one.remove(only);
                     assert_eq!(one.mask(&Object::new(named)), None);
                     assert_eq!(one.size(), Size::default());
                 }
@@ -178,15 +192,15 @@ mod tests {
         let (id, created) = (Id(9), EventType::CreatedMessage);
         let conversation = Subclass::Conversation;
         let object = id.to_string();
-        let all = subscription(Some(conversation), ANY, &object);
-        let one = subscription(None, created.as_str(), &object);
-        some.insert(subscription(None, "typing", &object));
+        let all = pattern(Some(conversation), ANY, &object);
+        let one = pattern(None, created.as_str(), &object);
+        some.insert(pattern(None, "typing", &object));
         some.insert(all.clone());
         some.insert(one.clone());
         some.insert(one);
         assert_eq!(some.size().count, 3);
-        some.remove(&all);
-        some.remove(&all);
+        some.remove(all.clone());
+        some.remove(all);
         let left = mask(&some, &object);
         assert!(left.meets(Mask::of_event(conversation, created)));
         assert!(!left.meets(Mask::of_event(conversation, EventType::Deleted)));

@@ -64,11 +64,15 @@ fn sight(everything: bool, conversations: &[u64]) -> Sight {
     }
 }
 
+fn show(hub: &Hub, number: u64, mut sees: Sight) {
+    while hub.show_some(user(number), &mut sees) {}
+}
+
 /// A subscriber to everything that acts as a user who sees these conversations.
 fn viewer(hub: &Hub, connection: ConnectionId, number: u64, sees: Sight) -> Arc<Outbox> {
     let outbox = outbox();
     assert!(hub.follow(user(number), connection));
-    hub.show(user(number), sees);
+    show(hub, number, sees);
     hub.subscribe(connection, &outbox, wish(everything(), Some(number)), 0);
     outbox
 }
@@ -184,7 +188,7 @@ async fn naming_a_conversation_does_not_show_it() {
     let hub = Hub::new(0);
     let outbox = outbox();
     assert!(hub.follow(user(7), 1));
-    hub.show(user(7), sight(false, &[]));
+    show(&hub, 7, sight(false, &[]));
     let named = vec![subscription("conversation", ANY, &Id(9).to_string())];
     hub.subscribe(1, &outbox, wish(named, Some(7)), 0);
     hub.publish(&[event(1, 9), membership(2, 9, 7, true), event(3, 9)], 0);
@@ -198,7 +202,7 @@ async fn what_happens_while_a_sight_is_read_is_not_lost() {
     assert!(hub.follow(user(7), 1));
     hub.publish(&[membership(1, 9, 7, true), membership(2, 10, 7, false)], 0);
     // Read before the two events, or between them: they are newer.
-    hub.show(user(7), sight(false, &[10]));
+    show(&hub, 7, sight(false, &[10]));
     assert!(!hub.follow(user(7), 2), "it is known now");
     hub.subscribe(1, &outbox, wish(everything(), Some(7)), 0);
     hub.publish(&[event(3, 9), event(4, 10)], 0);
@@ -234,7 +238,7 @@ async fn stored_events_are_sifted_by_what_may_be_seen_now() {
     let hub = Hub::new(3);
     let outbox = outbox();
     assert!(hub.follow(user(7), 1));
-    hub.show(user(7), sight(false, &[9]));
+    show(&hub, 7, sight(false, &[9]));
     let wish = Wish {
         begin: Begin::After(0),
         ..wish(everything(), Some(7))
@@ -305,5 +309,41 @@ async fn no_event_behind_the_number_that_is_given_is_missed_while_many_objects_a
     assert_eq!(came(0, 0), due(0, first), "{first}");
     assert_eq!(came(1, second), due(1, second), "{second}");
     hub.leave(1);
+    nothing_is_left(&hub);
+}
+
+#[tokio::test]
+async fn very_many_conversations_are_taken_in_and_forgotten_in_slices() {
+    let hub = Hub::new(0);
+    let many: Vec<u64> = (1..=1000).collect();
+    let outbox = outbox();
+    assert!(hub.follow(user(7), 1));
+    let mut sees = sight(false, &many);
+    assert!(hub.show_some(user(7), &mut sees));
+    assert!(hub.follow(user(7), 2), "it is not known yet");
+    hub.subscribe(2, &outbox, wish(everything(), Some(7)), 0);
+    // One that was taken in already, and one that was not.
+    let first = *many.last().unwrap();
+    let meanwhile = [
+        membership(1, first, 7, false),
+        membership(2, 1, 7, false),
+        event(3, first),
+    ];
+    hub.publish(&meanwhile, 0);
+    show(&hub, 7, sees);
+    // What another connection has read meanwhile is older than what is known now.
+    show(&hub, 7, sight(false, &many));
+    hub.publish(&[event(4, first), event(5, 1), event(6, 2)], 0);
+    assert_eq!(written(&outbox).await, "1 2 6 ");
+    hub.leave(1);
+    hub.leave(2);
+    // It comes back before what it saw is forgotten.
+    let again = viewer(&hub, 3, 7, sight(false, &[3, 4]));
+    hub.publish(&[event(7, 2), event(8, 3)], 0);
+    assert_eq!(written(&again).await, "8 ");
+    hub.leave(3);
+    for _ in 0..10 {
+        hub.tell_positions(0);
+    }
     nothing_is_left(&hub);
 }

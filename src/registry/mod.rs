@@ -22,12 +22,15 @@ use crate::wire::CloseReason;
 use places::{Places, Room};
 use serde::Serialize;
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use strangers::{Doing, Strangers};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+
+/// Connections whose sessions are listed before others have the registry.
+const SLICE_SESSIONS: usize = 256;
 
 /// Who may do what on a listener's connections (protocol.md, 7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -64,7 +67,8 @@ pub struct Registry {
 struct State {
     ids: IdMaker,
     next: ConnectionId,
-    connections: HashMap<ConnectionId, Connection>,
+    /// In their order, so that they can be listed in slices.
+    connections: BTreeMap<ConnectionId, Connection>,
     places: Places,
     by_user: HashMap<UserId, Vec<ConnectionId>>,
     strangers: Strangers,
@@ -141,7 +145,7 @@ impl Registry {
             state: Mutex::new(State {
                 ids: IdMaker::default(),
                 next: 0,
-                connections: HashMap::new(),
+                connections: BTreeMap::new(),
                 places: Places::new(&limits),
                 by_user: HashMap::new(),
                 strangers: Strangers::default(),
@@ -259,18 +263,18 @@ impl Registry {
         self.len() == 0
     }
 
-    /// Every session that has not ended, in the order of their ids.
-    #[must_use]
-    pub fn sessions(&self) -> Vec<Session> {
-        let mut sessions: Vec<Session> = self
-            .lock()
-            .connections
-            .values()
-            .filter(|connection| !connection.ended)
-            .map(|connection| connection.session.clone())
-            .collect();
-        sessions.sort_unstable_by_key(|session| session.session_id);
-        sessions
+    /// Some of the sessions that have not ended: those of the connections behind `last`, which is then the last of them.
+    /// None once there are no more.
+    pub fn next_sessions(&self, last: &mut ConnectionId) -> Option<Vec<Session>> {
+        let state = self.lock();
+        let mut some = state.connections.range(*last + 1..).peekable();
+        some.peek()?;
+        let some = some.take(SLICE_SESSIONS).inspect(|&(&id, _)| *last = id);
+        let some = some.filter(|(_, connection)| !connection.ended);
+        Some(
+            some.map(|(_, connection)| connection.session.clone())
+                .collect(),
+        )
     }
 
     /// Closes the connection of a session; false if there is none, or if it has ended before.

@@ -64,6 +64,33 @@ fn an_ipv6_network_is_one_source() {
     assert_eq!(mapped, remote("10.0.0.1:5").source());
 }
 
+fn sessions(registry: &Registry) -> Vec<Session> {
+    let mut last = 0;
+    std::iter::from_fn(|| registry.next_sessions(&mut last))
+        .flatten()
+        .collect()
+}
+
+#[test]
+fn sessions_are_listed_in_slices_and_each_once() {
+    let registry = registry(Limits::default());
+    let remote = remote("127.0.0.1:1");
+    let admit = |_| registry.admit(Access::Trusted, &remote, 5).unwrap();
+    let mut tickets: Vec<Ticket> = (0..=2 * SLICE_SESSIONS).map(admit).collect();
+    let mut last = 0;
+    let first = registry.next_sessions(&mut last).unwrap();
+    assert_eq!(first.len(), SLICE_SESSIONS);
+    // One that was listed ends, one that was not does, and one comes.
+    drop(tickets.remove(0));
+    drop(tickets.remove(SLICE_SESSIONS));
+    tickets.push(admit(0));
+    let rest: Vec<Session> = std::iter::from_fn(|| registry.next_sessions(&mut last))
+        .flatten()
+        .collect();
+    assert_eq!(rest.len(), SLICE_SESSIONS + 1);
+    assert_eq!(sessions(&registry).len(), tickets.len());
+}
+
 #[test]
 fn sessions_of_one_millisecond_have_ids_of_their_own() {
     let registry = registry(Limits::default());
@@ -74,8 +101,7 @@ fn sessions_of_one_millisecond_have_ids_of_their_own() {
                 .unwrap()
         })
         .collect();
-    let ids: Vec<Id> = registry
-        .sessions()
+    let ids: Vec<Id> = sessions(&registry)
         .iter()
         .map(|session| session.session_id)
         .collect();
@@ -122,9 +148,9 @@ fn a_session_that_was_ended_is_known_no_more_and_none_begins_behind_it() {
         assert_eq!(registry.end_expired(99), None);
         let id = ticket.begin_session(Some(by_token), None, 5).unwrap();
         assert_eq!(registry.end_expired(99), Some(100));
-        assert_eq!(registry.sessions().len(), 1);
+        assert_eq!(sessions(&registry).len(), 1);
         assert!(end(&registry, &ticket));
-        assert!(registry.sessions().is_empty());
+        assert!(sessions(&registry).is_empty());
         assert!(!registry.stop(id));
         for account in [Some(account(7)), None] {
             let revived = ticket.begin_session(account, None, 6);

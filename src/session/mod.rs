@@ -8,6 +8,7 @@
 //! (`pace.rs`), and what a login waits for (`waiting.rs`). What the audit log tells besides changes is in `auditing.rs`.
 
 mod auditing;
+mod listing;
 mod login;
 mod pace;
 mod passwords;

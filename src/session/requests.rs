@@ -197,9 +197,7 @@ impl Session {
             Action::Login(login) => Box::pin(self.log_in(login)).await,
             Action::Logout => Ok(self.log_out()),
             Action::ShowSession => self.show_session().await,
-            Action::ListSessions => data(&Sessions {
-                sessions: self.shared.registry.sessions(),
-            }),
+            Action::ListSessions => self.list_sessions().await,
             Action::StopSession(given) => self.stop_session(&given, row),
             Action::Subscribe(wanted) => Box::pin(self.subscribe(wanted, row)).await,
             Action::Unsubscribe(removed) => {
@@ -394,11 +392,6 @@ impl Session {
     pub(super) fn user(&self) -> Option<UserId> {
         self.by.user()
     }
-}
-
-#[derive(Serialize)]
-struct Sessions {
-    sessions: Vec<registry::Session>,
 }
 
 /// The data of an answer that has nothing to say.

@@ -1,5 +1,6 @@
 //! What a connection subscribes to, and lists (protocol.md, 6).
 
+use super::listing::Listing;
 use super::{Session, Shared};
 use crate::command::{Row, Subscribe, too_many_subscriptions};
 use crate::error::{Code, Error};
@@ -58,11 +59,13 @@ impl Session {
         let viewer = self.user();
         if let Some(user) = viewer
             && hub.follow(user, id)
-            && let Answer::Sight(sight) = store
+            && let Answer::Sight(mut sight) = store
                 .query(self.by, self.asker(), Query::Sight(user))
                 .await?
         {
-            hub.show(user, sight);
+            while hub.show_some(user, &mut sight) {
+                tokio::task::yield_now().await;
+            }
         }
         if let Some(user) = viewer
             && hub.sees_everything(user)
@@ -89,28 +92,15 @@ impl Session {
 
     /// Lists the subscriptions, in slices between which others have their turn.
     pub(super) async fn list_subscriptions(&self) -> Result<Bytes, Error> {
+        let hub = &self.shared.hub;
         let id = self.ticket.id();
-        let size = self.shared.hub.size(id);
-        self.keep_room(size.bytes).await?;
-        let mut listed = br#"{"subscriptions":["#.to_vec();
+        self.keep_room(hub.size(id).bytes).await?;
+        let mut listing = Listing::begin("subscriptions");
         let mut last = None;
         loop {
-            let mut written = Ok(());
-            last = self.shared.hub.show_some(id, last.as_ref(), |one| {
-                if listed.last() != Some(&b'[') {
-                    listed.push(b',');
-                }
-                if written.is_ok() {
-                    written = serde_json::to_writer(&mut listed, one);
-                }
-            });
-            if let Err(error) = written {
-                tracing::error!(%error, "subscriptions cannot be encoded");
-                return Err(Error::internal());
-            }
+            last = hub.list_some(id, last.as_ref(), |one| listing.add(one));
             if last.is_none() {
-                listed.extend_from_slice(b"]}");
-                return Ok(listed.into());
+                return listing.end();
             }
             tokio::task::yield_now().await;
         }
