@@ -25,6 +25,8 @@ pub const JSON_MAX_DEPTH: usize = 127;
 pub const MENDED_MAX_BYTES: usize = 64 * 1024;
 /// Words in the phrases of one `match`; in scripts without spaces each character counts as one.
 pub const PHRASE_WORDS_MAX: usize = 1024;
+/// Bytes into which the characters of one `match` may decompose: four times a line. Few decompose into more than four.
+pub const FOLDED_QUERY_MAX_BYTES: usize = 256 * 1024;
 /// Ids in one `user_ids`.
 pub const USER_IDS_MAX: usize = 1000;
 /// Members that `conversation get` and search rows list; larger conversations leave the list out.

@@ -1,6 +1,7 @@
 //! A text in the form in which its words are compared (protocol.md, 5).
 
 use super::characters::{Kind, Page, Role, SMALL_IOTA};
+use crate::limits::FOLDED_QUERY_MAX_BYTES;
 use unicode_normalization::char::compose;
 
 /// Stands for the `*` of a query: no word holds a control character.
@@ -28,15 +29,19 @@ struct Waiting {
 impl Folded {
     /// Folds a text in which words are looked for.
     pub fn text(&mut self, text: &str) -> &str {
-        self.fold(text, false)
+        self.fold(text, false, usize::MAX);
+        &self.text
     }
 
-    /// Folds a query, whose stars and quotes mean something.
-    pub fn query(&mut self, query: &str) -> &str {
-        self.fold(query, true)
+    /// Folds a query, whose stars and quotes mean something. None if its characters decompose into more than
+    /// [`FOLDED_QUERY_MAX_BYTES`].
+    pub fn query(&mut self, query: &str) -> Option<&str> {
+        let is_whole = self.fold(query, true, FOLDED_QUERY_MAX_BYTES);
+        is_whole.then_some(&*self.text)
     }
 
-    fn fold(&mut self, text: &str, is_query: bool) -> &str {
+    /// Folds a text, and gives whether all of it: where it decomposes into more than so many bytes, there is no end to it.
+    fn fold(&mut self, text: &str, is_query: bool, max_bytes: usize) -> bool {
         self.text.clear();
         self.text.reserve(text.len());
         self.marks.clear();
@@ -60,13 +65,18 @@ impl Folded {
                     start,
                     count,
                     border,
-                } => folder.several(page.several(start, count), border),
+                } => {
+                    if folder.out.len() > max_bytes {
+                        return false;
+                    }
+                    folder.several(page.several(start, count), border);
+                }
                 Role::Keycap => folder.keycap(c, &text[..at]),
                 role => folder.push(role),
             }
         }
         folder.flush();
-        &self.text
+        true
     }
 }
 

@@ -285,3 +285,14 @@ fn huge_queries_and_texts_do_not_multiply() {
         &("手".to_owned() + &marks)
     ));
 }
+
+#[test]
+fn a_query_that_decomposes_into_very_much_is_refused_before_it_has_cost_much() {
+    // One character that is eighteen, four words of them.
+    let parse = |count: usize| Words::parse(&"\u{fdfa}".repeat(count)).map(|_| ());
+    assert_eq!(parse(5000), Ok(()));
+    assert_eq!(parse(21_000), Err(Unmatchable::TooLong));
+    for usual in ["\u{d55c}", "\u{4e00}", "\u{fb03}", "\u{1e69}"] {
+        assert!(Words::parse(&usual.repeat(21_000)).is_ok(), "{usual}");
+    }
+}

@@ -5,7 +5,7 @@ use super::folding::{Folded, QUOTE, STAR};
 use super::phrases::{PhraseWord, Phrases, TooLong};
 use super::runs::Runs;
 use super::spaced::{SpacedWord, SpacedWords, ascii_words};
-use crate::limits::PHRASE_WORDS_MAX;
+use crate::limits::{FOLDED_QUERY_MAX_BYTES, PHRASE_WORDS_MAX};
 use std::cell::RefCell;
 use std::fmt;
 
@@ -34,6 +34,8 @@ pub enum Unmatchable {
     NoWord,
     /// Its phrases have more than [`PHRASE_WORDS_MAX`] words and characters.
     PhrasesTooLong,
+    /// Its characters decompose into more than [`FOLDED_QUERY_MAX_BYTES`].
+    TooLong,
 }
 
 impl fmt::Display for Unmatchable {
@@ -43,6 +45,10 @@ impl fmt::Display for Unmatchable {
             Self::PhrasesTooLong => write!(
                 f,
                 "holds more than {PHRASE_WORDS_MAX} words in double quotes; leave some words or the quotes out"
+            ),
+            Self::TooLong => write!(
+                f,
+                "decomposes into more than {FOLDED_QUERY_MAX_BYTES} bytes; leave some words out"
             ),
         }
     }
@@ -57,7 +63,7 @@ impl Words {
     /// Reads the words of `query`. A double quote without a second one is a gap like any other sign.
     pub fn parse(query: &str) -> Result<Words, Unmatchable> {
         let mut folded = Folded::default();
-        let folded = folded.query(query);
+        let folded = folded.query(query).ok_or(Unmatchable::TooLong)?;
         let quotes = folded.matches(QUOTE).count();
         let mut spaced = Vec::new();
         let mut runs = Vec::new();
