@@ -2,11 +2,14 @@
 //!
 //! contrib/bench/guard runs each under callgrind twice, with a small and a large count: the difference, divided by the
 //! difference of the counts, is what one costs, whatever the preparations cost and on whatever threads it runs. The time
-//! and the ids are the same in every run.
+//! and the ids are the same in every run. The dearest lines (worst.rs) are counted in the same way; `lines` names them.
+
+mod worst;
 
 use bytes::{Bytes, BytesMut};
 use chatd::command::{self, Action, Context, NewUser, ServerInfo, Step};
 use chatd::counters::Counters;
+use chatd::error::Code;
 use chatd::limits::Limits;
 use chatd::model::{
     Clock, ConversationId, EventType, Id, Message, MessageId, PasswordHash, Subclass, UserId,
@@ -33,6 +36,10 @@ const TOGETHER: usize = 64;
 fn main() -> Done<()> {
     let mut arguments = std::env::args().skip(1);
     let (name, count) = (arguments.next(), arguments.next());
+    if name.as_deref() == Some("lines") {
+        println!("{}", worst::names().join("\n"));
+        return Ok(());
+    }
     let count = count.ok_or("which hot path, and how often?")?.parse()?;
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     runtime.block_on(async {
@@ -42,7 +49,10 @@ fn main() -> Done<()> {
             "event" => event(count),
             "reply" => reply(count),
             "page" => return page(count).await,
-            _ => return Err("there are decode, send, event, reply and page".into()),
+            name => match name.strip_prefix("line ") {
+                Some(name) => return worst::run(name, count),
+                None => return Err("there are decode, send, event, reply, page and lines".into()),
+            },
         }
         Ok(())
     })
@@ -145,9 +155,11 @@ impl Connection {
     }
 
     fn step(&self, line: &[u8]) -> Done<Step> {
-        let envelope = wire::parse_envelope(line).map_err(|refusal| refused(&refusal.error))?;
-        let row =
-            command::find(&envelope.subclass, &envelope.cmd).map_err(|error| refused(&error))?;
+        self.answer(line).map_err(|error| refused(&error))
+    }
+
+    /// What a line asks for, or why it is refused.
+    fn answer(&self, line: &[u8]) -> Result<Step, chatd::error::Error> {
         let server = || ServerInfo {
             uptime_seconds: 1,
             connections: 1,
@@ -161,7 +173,15 @@ impl Connection {
             limits: &self.limits,
             server: &server,
         };
-        command::run(row, envelope.data, &context).map_err(|error| refused(&error))
+        let envelope = match wire::parse_envelope(line) {
+            Ok(envelope) => envelope,
+            Err(refusal) if refusal.error.code() == Code::BadJson => {
+                return Err(command::explained(refusal.error, line, &context));
+            }
+            Err(refusal) => return Err(refusal.error),
+        };
+        let row = command::find(&envelope.subclass, &envelope.cmd)?;
+        command::run(row, envelope.data, &context)
     }
 }
 
