@@ -119,7 +119,7 @@ fn a_value_of_a_wrong_type_is_refused_in_every_field() {
                 // What is passed on as it is may be anything of its kind.
                 let fits = match name {
                     "body" => wrong.is_object(),
-                    "position" | "total" => wrong.is_boolean(),
+                    "keep_tokens" | "position" | "total" => wrong.is_boolean(),
                     _ => example["cmd"] == "ping",
                 };
                 if fits {
