@@ -71,6 +71,8 @@ pub const SUSPICIOUS_LOGINS_MAX_WAITING: usize = 2;
 pub const LOGIN_PLACES_MAX: usize = 10_000;
 /// Of those, the ones from one address.
 pub const LOGIN_PLACES_MAX_PER_ADDRESS: usize = 1000;
+/// Milliseconds that a stranger waits for a thread without an answer; then it is told to come back, and keeps its place.
+pub const LOGIN_WAIT_MAX_MS: u64 = 10_000;
 /// Milliseconds after which a stranger is told to come back, at least.
 pub const LOGIN_RETRY_MIN_MS: u64 = 100;
 /// Milliseconds after which a stranger is told to come back, at most.

@@ -6,17 +6,18 @@
 //! address or account. Those whose addresses are suspicious have a lane of their own, which is served when the other
 //! one is empty, and now and then when it is not. It knows callers and times, no passwords.
 
+mod rank;
 mod shares;
 
 use crate::limits::{
     LOGIN_PLACES_MAX, LOGIN_PLACES_MAX_PER_ADDRESS, LOGIN_RETRY_MAX_MS, LOGIN_RETRY_MIN_MS,
-    LOGINS_MAX_WAITING, LOGINS_MIN_WAITING_PER_THREAD, LOGINS_WAIT_MS,
+    LOGIN_WAIT_MAX_MS, LOGINS_MAX_WAITING, LOGINS_MIN_WAITING_PER_THREAD, LOGINS_WAIT_MS,
     SUSPICIOUS_LOGINS_MAX_WAITING,
 };
 use crate::registry::Source;
 use crate::throttle::Caller;
+use rank::Rank;
 use shares::{Asker, Shares};
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -140,12 +141,15 @@ impl Queue {
         match self.ask(caller, repute, Instant::now()) {
             Asked::Now(turn) => Ok(turn),
             Asked::Busy(busy) => Err(busy),
-            Asked::Wait(mut place) => match (&mut place.granted).await {
-                Ok(Ok(())) => Ok(self.granted(place.asker)),
-                Ok(Err(busy)) => Err(busy),
-                // The queue drops nobody.
-                Err(_) => Err(Busy(Duration::from_millis(LOGIN_RETRY_MIN_MS))),
-            },
+            Asked::Wait(mut place) => {
+                let most = Duration::from_millis(LOGIN_WAIT_MAX_MS);
+                match tokio::time::timeout(most, &mut place.granted).await {
+                    Ok(Ok(told)) => told.map(|()| self.granted(place.asker)),
+                    // The queue drops nobody.
+                    Ok(Err(_)) => Err(Busy(Duration::from_millis(LOGIN_RETRY_MIN_MS))),
+                    Err(_) => place.leave(Instant::now()),
+                }
+            }
         }
     }
 
@@ -252,6 +256,22 @@ impl Drop for Turn {
     }
 }
 
+impl Place {
+    /// Waits no longer: it is told to come back, unless it was its turn just now. One that others come before again and again
+    /// is not left without an answer.
+    fn leave(mut self, now: Instant) -> Result<Turn, Busy> {
+        let mut state = self.queue.lock();
+        if let Some(waiting) = state.lanes[self.lane].waiting.remove(&self.number) {
+            return Err(state.send_away(self.lane, self.number, waiting.asker, now, &self.queue));
+        }
+        drop(state);
+        match self.granted.try_recv() {
+            Ok(told) => told.map(|()| self.queue.granted(self.asker)),
+            Err(_) => Err(Busy(Duration::from_millis(LOGIN_RETRY_MIN_MS))),
+        }
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         let now = Instant::now();
@@ -267,46 +287,6 @@ impl Drop for Place {
             state.shares.take_back(&self.asker, now);
             state.hand_on(now);
         }
-    }
-}
-
-/// Where one stands among the others: the first has had, or asks for, the least.
-#[derive(Clone, Copy, Debug)]
-struct Rank {
-    turns: f64,
-    is_unknown: bool,
-    number: u64,
-}
-
-impl Rank {
-    const fn new(turns: f64, asker: &Asker, number: u64) -> Self {
-        Self {
-            turns,
-            is_unknown: !asker.known,
-            number,
-        }
-    }
-}
-
-impl PartialEq for Rank {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Rank {}
-
-impl PartialOrd for Rank {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Rank {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let by_turns = self.turns.total_cmp(&other.turns);
-        let rest = (self.is_unknown, self.number).cmp(&(other.is_unknown, other.number));
-        by_turns.then(rest)
     }
 }
 

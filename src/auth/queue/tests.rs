@@ -6,6 +6,7 @@
 use super::*;
 use crate::registry::Remote;
 use crate::throttle::FailedLogins;
+use std::cmp::Ordering;
 use std::sync::LazyLock;
 
 const EACH: Duration = Duration::from_millis(300);
@@ -380,4 +381,25 @@ fn where_no_more_can_be_told_to_come_back_the_greediest_gives_way() {
     let state = queue.lock();
     assert_eq!(state.lanes[0].away.len(), LOGIN_PLACES_MAX);
     assert!(state.lanes[0].by_caller.contains_key(&caller(2, 0)));
+}
+
+#[test]
+fn whoever_waits_for_long_is_told_to_come_back_and_keeps_its_place() {
+    let (queue, turn) = busy_queue();
+    let now = Instant::now();
+    let first = waiting(queue.ask(caller(1, 1), Repute::Unknown, now));
+    let mut second = waiting(queue.ask(caller(2, 2), Repute::Unknown, now));
+    let Err(Busy(wait)) = first.leave(now) else {
+        panic!("there is no thread for it");
+    };
+    let mut first = waiting(queue.ask(caller(1, 1), Repute::Unknown, now + wait));
+    drop(turn);
+    assert!(is_next(&mut first));
+    assert!(!is_next(&mut second));
+    // It was its turn while it gave up.
+    let third = waiting(queue.ask(caller(3, 3), Repute::Unknown, now + wait));
+    drop(granted(&queue));
+    drop(granted(&queue));
+    assert!(is_next(&mut second));
+    assert!(third.leave(now + wait).is_ok());
 }
