@@ -145,6 +145,9 @@ pub const ROUND_MAX_BYTES: usize = 4 * 1024 * 1024;
 pub const MAILBOX_MAX_OPERATIONS: usize = 1024;
 /// Members that the event of a conversation's deletion names; the others are noted in rows of their own.
 pub const AUDIENCE_MAX_USERS: usize = 1000;
+/// Conversations of a user, the newest, whose members are told at once of what happens to it where users see their
+/// companions alone.
+pub const COMPANY_MAX_CONVERSATIONS: usize = 1000;
 /// Rows that one slice of a large deletion removes, so that other requests fit between slices.
 pub const SLICE_MAX_ROWS: usize = 64;
 /// Rows that are written into the state's tree at once for a change that has more, so that other requests fit between.

@@ -30,7 +30,8 @@ impl Command for Create {
     const AUDIT: bool = true;
     const HELP: &'static str = "Creates a user. Before a login it logs the connection in as the new user; a role cannot be named there. A session that logged in with a token creates no admins.";
     const ANSWER: &'static str = "user_id";
-    const EVENT: Option<&'static str> = Some("user created, obj_id: the user");
+    const EVENT: Option<&'static str> =
+        Some("user created, obj_id: the user; to those to whom user get shows it");
     const EXAMPLE: &'static str =
         r#"{"login":"ann@example.org","name":"Ann","password":"a good s3cret"}"#;
     const ERRORS: &'static [Code] = &[Code::LoginTaken, Code::RateLimited];
@@ -76,7 +77,7 @@ impl Command for Get {
     const SUBCLASS: Subclass = Subclass::User;
     const NAME: &'static str = "get";
     const ACCESS: Access = Access::Users;
-    const HELP: &'static str = "Gives a user.";
+    const HELP: &'static str = "Gives a user. Where `security.directory` is \"companions\", a user sees itself and those with whom it shares a conversation, and no login but its own.";
     const ANSWER: &'static str = "user_id, login, name, surname, role, created_time, updated_time";
     const EXAMPLE: &'static str = r#"{"user_id":"01k9user00001"}"#;
     const ERRORS: &'static [Code] = &[Code::UserNotFound];
@@ -113,7 +114,8 @@ impl Command for Update {
     const AUDIT: bool = true;
     const HELP: &'static str = "Changes the fields of a user that are named. Naming none changes nothing. A new password ends the user's other sessions and deletes its tokens. A session that logged in with a token changes no password and no role.";
     const ANSWER: &'static str = "";
-    const EVENT: Option<&'static str> = Some("user updated, obj_id: the user");
+    const EVENT: Option<&'static str> =
+        Some("user updated, obj_id: the user; to those to whom user get shows it");
     const EXAMPLE: &'static str = r#"{"user_id":"01k9user00001","surname":"Archer"}"#;
     const ERRORS: &'static [Code] = &[
         Code::UserNotFound,
@@ -183,7 +185,7 @@ impl Command for Delete {
     const HELP: &'static str = "Deletes a user: takes it out of every conversation and frees its login, deletes its tokens and ends its sessions. Its messages stay. A session that logged in with a token does not delete its own user.";
     const ANSWER: &'static str = "";
     const EVENT: Option<&'static str> = Some(
-        "user deleted, obj_id: the user; before it, conversation removed_memebers for each of its conversations",
+        "user deleted, obj_id: the user; where `security.directory` is \"companions\", for admins and trusted connections alone; before it, conversation removed_memebers for each of its conversations",
     );
     const EXAMPLE: &'static str = r#"{"user_id":"01k9user00001"}"#;
     const ERRORS: &'static [Code] = &[Code::UserNotFound, Code::Forbidden];
@@ -198,6 +200,6 @@ impl Command for Delete {
 
 search_command! {
     /// `user search`.
-    SearchUsers, Kind::User, Subclass::User, "Finds users.",
+    SearchUsers, Kind::User, Subclass::User, "Finds users, of those whom user get shows. A user whose login may not be seen is found as one that has none.",
     r#"{"filter":{"name":{"prefix":"A"}},"fields":["login","name"],"sort_by":"name"}"#
 }

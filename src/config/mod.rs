@@ -9,6 +9,7 @@ pub use listen::{Address, Allowed, Listen, TlsFiles};
 pub use proxies::Proxies;
 
 use crate::limits::Limits;
+use crate::model::Directory;
 use bounds::{check_limits, check_security, duration_ms};
 use listen::RawListen;
 use serde::Deserialize;
@@ -39,6 +40,8 @@ pub struct Config {
 pub struct Security {
     /// Whether a stranger on a login listener may create a user, and so become one.
     pub registration: Registration,
+    /// Whom users see, if that is said; else as [`Security::directory`] has it.
+    directory: Option<Directory>,
     /// The cost of bcrypt.
     pub bcrypt_cost: u32,
     /// Bytes that a password has at least where a user chooses it; admins choose freely for others, trusted connections
@@ -54,11 +57,23 @@ impl Default for Security {
     fn default() -> Self {
         Self {
             registration: Registration::Closed,
+            directory: None,
             bcrypt_cost: 12,
             password_min_bytes: 8,
             login_seconds: 60,
             failed_logins_per_minute: 10,
         }
+    }
+}
+
+impl Security {
+    /// Whom users see. Where anybody may become a user, that is not everybody, unless it is said.
+    #[must_use]
+    pub fn directory(&self) -> Directory {
+        self.directory.unwrap_or(match self.registration {
+            Registration::Closed => Directory::Everyone,
+            Registration::Open => Directory::Companions,
+        })
     }
 }
 

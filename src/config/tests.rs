@@ -25,6 +25,7 @@ fn the_shipped_file_has_every_key_at_its_default() {
             "data_dir",
             "keep",
             "registration",
+            "directory",
             "bcrypt_cost",
             "password_min_bytes",
             "login_seconds",
@@ -40,6 +41,28 @@ fn the_shipped_file_has_every_key_at_its_default() {
             "{key}"
         );
     }
+}
+
+#[test]
+fn where_anybody_may_register_users_see_their_companions_unless_it_is_said() {
+    for (text, directory) in [
+        ("", Directory::Everyone),
+        ("registration = \"closed\"", Directory::Everyone),
+        ("registration = \"open\"", Directory::Companions),
+        (
+            "registration = \"open\"\ndirectory = \"everyone\"",
+            Directory::Everyone,
+        ),
+        ("directory = \"companions\"", Directory::Companions),
+    ] {
+        let config = parse(&format!("[security]\n{text}")).unwrap();
+        assert_eq!(config.security.directory(), directory, "{text}");
+    }
+    let text = refusal("[security]\ndirectory = \"friends\"");
+    assert!(
+        text.starts_with("line 2: ") && text.contains("companions"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -12,12 +12,12 @@ mod subscriptions;
 
 pub use pattern::{ANY, Object, Pattern, Size, Subscription, Type, subscribed_conversations};
 
-use crate::model::{Audience, Event, Events, Id, Seq, Sight, UserId};
+use crate::model::{Audience, Company, Directory, Event, Events, Id, Seq, Sight, UserId};
 use crate::wire::{Outbox, gap_line};
 use bytes::Bytes;
 use mask::Mask;
 use routes::{Matter, Route, Routes};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use subscriber::Subscriber;
@@ -66,6 +66,8 @@ struct State {
     newest: Seq,
     subscribers: FxHashMap<ConnectionId, Subscriber>,
     routes: Routes,
+    /// Users are shown the events of their companions alone.
+    companions: bool,
     /// To how many connections the events given out last went, by what they are about.
     delivered: FxHashMap<Id, usize>,
 }
@@ -73,10 +75,11 @@ struct State {
 impl Hub {
     /// A hub whose newest event is `newest`.
     #[must_use]
-    pub fn new(newest: Seq) -> Self {
+    pub fn new(newest: Seq, directory: Directory) -> Self {
         Self {
             state: Mutex::new(State {
                 newest,
+                companions: directory == Directory::Companions,
                 ..State::default()
             }),
             rights_changes: AtomicU64::new(0),
@@ -100,8 +103,8 @@ impl Hub {
         self.lock().newest
     }
 
-    /// Gives events to those who subscribed to them and may see them.
-    pub fn publish(&self, events: &[Event], now_ms: u64) {
+    /// Gives events to those who subscribed to them and may see them; `company` says where the companions of users are.
+    pub fn publish(&self, events: &[Event], company: &Company, now_ms: u64) {
         if events.iter().any(|event| !event.kind.is_of_message()) {
             self.rights_changes.fetch_add(1, Ordering::Release);
         }
@@ -114,7 +117,7 @@ impl Hub {
             while deliveries < SLICE_DELIVERIES
                 && let Some((event, others)) = rest.split_first()
             {
-                deliveries += state.give(event, now_ms, &mut awake);
+                deliveries += state.give(event, company, now_ms, &mut awake);
                 rest = others;
             }
             drop(state);
@@ -134,6 +137,7 @@ impl Hub {
             private: true,
             object,
             audience: &Audience::default(),
+            company: None,
         };
         let State {
             subscribers,
@@ -363,8 +367,11 @@ impl Hub {
             newest,
             subscribers,
             routes,
+            companions,
             ..
         } = &mut *state;
+        // What the store found of companions is in `unnamed`.
+        let company = FxHashSet::default();
         // The stream may be another one by now: after a logout, or a login.
         let Some(subscriber) = subscribers
             .get_mut(&connection)
@@ -382,9 +389,9 @@ impl Hub {
             let mut end = 0;
             for event in events.iter().take_while(|event| event.seq <= *newest) {
                 reached = event.seq;
-                let matter = Matter::of(event);
+                let matter = Matter::of(event, companions.then_some(&company));
                 let may_see = routes.show(&matter, subscriber.viewer)
-                    || subscriber.viewer == user && unnamed.contains(&event.seq);
+                    || subscriber.viewer == user && unnamed.binary_search(&event.seq).is_ok();
                 let mask = Mask::of_event(event.subclass, event.kind);
                 let here = || routes.mask(event.object, connection);
                 if !may_see || !subscriber.wants(mask, here) {
@@ -421,16 +428,24 @@ impl State {
     }
 
     /// Gives an event to those who are to have it, and adds those that must be woken. Gives how many have it.
-    fn give(&mut self, event: &Event, now_ms: u64, awake: &mut Vec<Arc<Outbox>>) -> usize {
+    fn give(
+        &mut self,
+        event: &Event,
+        company: &Company,
+        now_ms: u64,
+        awake: &mut Vec<Arc<Outbox>>,
+    ) -> usize {
         let Self {
             newest,
             subscribers,
             routes,
+            companions,
             delivered,
         } = self;
         let mut count = 0;
         routes.promote(event);
-        let matter = Matter::of(event);
+        let company = routes.company(event, company);
+        let matter = Matter::of(event, companions.then_some(&company));
         let mask = Mask::of_event(event.subclass, event.kind);
         for (id, route) in routes.of(&matter) {
             let Some(subscriber) = subscribers.get_mut(&id) else {

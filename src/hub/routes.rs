@@ -4,7 +4,7 @@ use super::ConnectionId;
 use super::mask::Mask;
 use super::sight::Sights;
 use super::subscriber::Subscriber;
-use crate::model::{Audience, Event, Id, Sight, Subclass, UserId};
+use crate::model::{Audience, Company, Event, Id, Sight, Subclass, UserId};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeMap;
 
@@ -37,20 +37,25 @@ pub enum Route {
 
 /// What says who may see an event.
 pub struct Matter<'a> {
-    /// Not everybody may: it is about a conversation.
+    /// Not everybody may: it is about a conversation, or about a user where users see their companions alone.
     pub private: bool,
     /// What it is about.
     pub object: Id,
     /// Whom it adds or removes.
     pub audience: &'a Audience,
+    /// About a user whose companions alone may see it: those of them who are known here, without the user itself.
+    pub company: Option<&'a FxHashSet<UserId>>,
 }
 
 impl<'a> Matter<'a> {
-    pub fn of(event: &'a Event) -> Self {
+    /// An event; of a user, `company` are its companions, where they alone may see it.
+    pub fn of(event: &'a Event, company: Option<&'a FxHashSet<UserId>>) -> Self {
+        let company = company.filter(|_| event.subclass == Subclass::User);
         Self {
-            private: event.subclass == Subclass::Conversation,
+            private: event.subclass == Subclass::Conversation || company.is_some(),
             object: event.object,
             audience: &event.audience,
+            company,
         }
     }
 }
@@ -114,10 +119,13 @@ impl Routes {
             &self.everywhere
         };
         let everything = everything.iter().map(|&id| (id, Route::Everything));
-        let members = matter
-            .private
+        let members = (matter.private && matter.company.is_none())
             .then(|| self.sights.concerned(matter.object, matter.audience));
-        let members = members.into_iter().flatten().map(|id| (id, Route::Member));
+        let members = members.into_iter().flatten();
+        let itself = matter.company.map(|_| UserId(matter.object));
+        let company = matter.company.into_iter().flatten().copied();
+        let company = self.sights.connections(company.chain(itself));
+        let members = members.chain(company).map(|id| (id, Route::Member));
         object.chain(everything).chain(members)
     }
 
@@ -139,9 +147,26 @@ impl Routes {
     /// Whether somebody may see an event.
     pub fn show(&self, matter: &Matter<'_>, viewer: Option<UserId>) -> bool {
         !matter.private
-            || viewer.is_none_or(|user| {
-                self.sights.sees(user, matter.object) || matter.audience.removed.contains(&user)
+            || viewer.is_none_or(|user| match matter.company {
+                Some(company) => {
+                    user.0 == matter.object
+                        || company.contains(&user)
+                        || self.sights.sees_everything(user)
+                }
+                None => {
+                    self.sights.sees(user, matter.object) || matter.audience.removed.contains(&user)
+                }
             })
+    }
+
+    /// The companions of an event's user who are followed here, where `company` says where they are.
+    pub fn company(&self, event: &Event, company: &Company) -> FxHashSet<UserId> {
+        let conversations = company
+            .get(&event.object)
+            .filter(|_| event.subclass == Subclass::User);
+        conversations.map_or_else(FxHashSet::default, |conversations| {
+            self.sights.company(UserId(event.object), conversations)
+        })
     }
 
     /// Says that a connection is subscribed to an object, or to more of it.

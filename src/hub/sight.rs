@@ -6,7 +6,7 @@
 
 use crate::hub::ConnectionId;
 use crate::model::{Audience, Event, EventType, Id, Sight, Subclass, UserId};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::{BTreeSet, HashSet};
 
 /// Conversations that are forgotten before others have the hub.
@@ -147,6 +147,33 @@ impl Sights {
         let all = (conversation, Stay::MIN)..=(conversation, Stay::MAX);
         let stays = self.present.range(all);
         stays.filter_map(|(_, stay)| self.stays.get(stay).copied())
+    }
+
+    /// The connections of these users.
+    pub fn connections<'a>(
+        &'a self,
+        users: impl Iterator<Item = UserId> + 'a,
+    ) -> impl Iterator<Item = ConnectionId> + 'a {
+        users
+            .filter_map(|user| self.users.get(&user))
+            .flat_map(|online| online.connections.iter().copied())
+    }
+
+    /// Those who are in one of these conversations, but for this user.
+    pub fn company(&self, user: UserId, conversations: &[Id]) -> FxHashSet<UserId> {
+        let mut found = FxHashSet::default();
+        for conversation in conversations {
+            let present = self.present_in(*conversation);
+            // What is known before all of it is may have changed since it was read.
+            let is_loaded =
+                |user: &UserId| self.users.get(user).is_some_and(|online| online.loaded);
+            found.extend(present.filter(|&other| other != user).filter(is_loaded));
+            let others = self.users.len() - usize::from(self.users.contains_key(&user));
+            if found.len() >= others {
+                break;
+            }
+        }
+        found
     }
 
     /// Takes in what an event adds, before it is given out. Gives the connections of those who are admins from now on.

@@ -93,7 +93,7 @@ async fn written(outbox: &Outbox) -> String {
 
 #[tokio::test]
 async fn an_event_comes_once_however_many_subscriptions_match() {
-    let hub = Hub::new(0);
+    let hub = Hub::new(0, Directory::Everyone);
     let outbox = outbox();
     let object = Id(9).to_string();
     let all = vec![
@@ -102,10 +102,10 @@ async fn an_event_comes_once_however_many_subscriptions_match() {
         subscription(ANY, "created", &object),
     ];
     hub.subscribe(1, &outbox, wish(all.clone(), None), 0);
-    hub.publish(&[event(1, 9), event(2, 8)], 0);
+    hub.publish(&[event(1, 9), event(2, 8)], &Company::new(), 0);
     assert_eq!(written(&outbox).await, "1 2 ");
     hub.unsubscribe(1, all[0].clone());
-    hub.publish(&[event(3, 9), event(4, 8)], 0);
+    hub.publish(&[event(3, 9), event(4, 8)], &Company::new(), 0);
     assert_eq!(written(&outbox).await, "3 ");
     for pattern in &all[1..] {
         hub.unsubscribe(1, pattern.clone());
@@ -117,17 +117,17 @@ async fn an_event_comes_once_however_many_subscriptions_match() {
 
 #[test]
 fn an_event_is_counted_by_those_it_is_given_to() {
-    let hub = Hub::new(0);
+    let hub = Hub::new(0, Directory::Everyone);
     for connection in 1..=3 {
         hub.subscribe(connection, &outbox(), wish(everything(), None), 0);
     }
     let object = Id(9).to_string();
     let others = vec![subscription(ANY, "deleted", &object)];
     hub.subscribe(4, &outbox(), wish(others, None), 0);
-    hub.publish(&[event(1, 9), event(2, 9), event(3, 8)], 0);
+    hub.publish(&[event(1, 9), event(2, 9), event(3, 8)], &Company::new(), 0);
     let counts = [9, 8, 7].map(|object| hub.delivered(Id(object)));
     assert_eq!(counts, [3, 3, 0]);
-    hub.publish(&[event(4, 7)], 0);
+    hub.publish(&[event(4, 7)], &Company::new(), 0);
     assert_eq!(hub.delivered(Id(9)), 0, "what was before is forgotten");
 }
 
@@ -138,7 +138,7 @@ fn nothing_is_left(hub: &Hub) {
 
 #[tokio::test]
 async fn a_position_is_told_once_a_minute_while_the_log_moves_on() {
-    let hub = Hub::new(7);
+    let hub = Hub::new(7, Directory::Everyone);
     let outbox = outbox();
     let wish = Wish {
         position: true,
@@ -147,7 +147,7 @@ async fn a_position_is_told_once_a_minute_while_the_log_moves_on() {
     hub.subscribe(1, &outbox, wish, 1000);
     let line = written(&outbox).await;
     assert!(line.contains(r#""type":"position","seq":7"#), "{line}");
-    hub.publish(&[event(8, 9)], 2000);
+    hub.publish(&[event(8, 9)], &Company::new(), 2000);
     hub.tell_positions(60_999);
     hub.tell_positions(61_000);
     hub.tell_positions(61_000);
@@ -160,22 +160,30 @@ async fn a_position_is_told_once_a_minute_while_the_log_moves_on() {
 
 #[tokio::test]
 async fn a_user_receives_what_its_conversations_do_and_the_event_that_ends_that() {
-    let hub = Hub::new(0);
+    let hub = Hub::new(0, Directory::Everyone);
     let member = viewer(&hub, 1, 7, sight(false, &[9]));
     let other = viewer(&hub, 2, 8, sight(false, &[]));
-    hub.publish(&[event(1, 9), event(2, 10), membership(3, 10, 7, true)], 0);
-    hub.publish(&[event(4, 10), membership(5, 9, 7, false), event(6, 9)], 0);
+    hub.publish(
+        &[event(1, 9), event(2, 10), membership(3, 10, 7, true)],
+        &Company::new(),
+        0,
+    );
+    hub.publish(
+        &[event(4, 10), membership(5, 9, 7, false), event(6, 9)],
+        &Company::new(),
+        0,
+    );
     assert_eq!(written(&member).await, "1 3 4 5 ");
     hub.send("typing", Id(10), &Bytes::from_static(b"here "));
     hub.send("typing", Id(9), &Bytes::from_static(b"there "));
     assert_eq!(written(&member).await, "here ");
     let mut deleted = event(7, 10);
     deleted.kind = EventType::Deleted;
-    hub.publish(&[deleted, event(8, 10)], 0);
+    hub.publish(&[deleted, event(8, 10)], &Company::new(), 0);
     assert_eq!(written(&member).await, "7 ");
     let mut of_users = event(9, 3);
     of_users.subclass = Subclass::User;
-    hub.publish(&[of_users], 0);
+    hub.publish(&[of_users], &Company::new(), 0);
     assert_eq!(written(&member).await, "9 ");
     assert_eq!(written(&other).await, "9 ");
     hub.leave(1);
@@ -185,42 +193,50 @@ async fn a_user_receives_what_its_conversations_do_and_the_event_that_ends_that(
 
 #[tokio::test]
 async fn naming_a_conversation_does_not_show_it() {
-    let hub = Hub::new(0);
+    let hub = Hub::new(0, Directory::Everyone);
     let outbox = outbox();
     assert!(hub.follow(user(7), 1));
     show(&hub, 7, sight(false, &[]));
     let named = vec![subscription("conversation", ANY, &Id(9).to_string())];
     hub.subscribe(1, &outbox, wish(named, Some(7)), 0);
-    hub.publish(&[event(1, 9), membership(2, 9, 7, true), event(3, 9)], 0);
+    hub.publish(
+        &[event(1, 9), membership(2, 9, 7, true), event(3, 9)],
+        &Company::new(),
+        0,
+    );
     assert_eq!(written(&outbox).await, "2 3 ");
 }
 
 #[tokio::test]
 async fn what_happens_while_a_sight_is_read_is_not_lost() {
-    let hub = Hub::new(0);
+    let hub = Hub::new(0, Directory::Everyone);
     let outbox = outbox();
     assert!(hub.follow(user(7), 1));
-    hub.publish(&[membership(1, 9, 7, true), membership(2, 10, 7, false)], 0);
+    hub.publish(
+        &[membership(1, 9, 7, true), membership(2, 10, 7, false)],
+        &Company::new(),
+        0,
+    );
     // Read before the two events, or between them: they are newer.
     show(&hub, 7, sight(false, &[10]));
     assert!(!hub.follow(user(7), 2), "it is known now");
     hub.subscribe(1, &outbox, wish(everything(), Some(7)), 0);
-    hub.publish(&[event(3, 9), event(4, 10)], 0);
+    hub.publish(&[event(3, 9), event(4, 10)], &Company::new(), 0);
     assert_eq!(written(&outbox).await, "3 ");
 }
 
 #[tokio::test]
 async fn who_was_not_followed_sees_no_conversation() {
-    let hub = Hub::new(0);
+    let hub = Hub::new(0, Directory::Everyone);
     let outbox = outbox();
     hub.subscribe(1, &outbox, wish(everything(), Some(7)), 0);
-    hub.publish(&[event(1, 9)], 0);
+    hub.publish(&[event(1, 9)], &Company::new(), 0);
     assert_eq!(written(&outbox).await, "");
 }
 
 #[tokio::test]
 async fn an_admin_sees_everything_as_long_as_it_is_one() {
-    let hub = Hub::new(0);
+    let hub = Hub::new(0, Directory::Everyone);
     let outbox = viewer(&hub, 1, 7, sight(false, &[9]));
     let role = |seq, admin| {
         let mut event = membership(seq, 7, 7, admin);
@@ -228,14 +244,22 @@ async fn an_admin_sees_everything_as_long_as_it_is_one() {
         event.kind = EventType::Updated;
         event
     };
-    hub.publish(&[event(1, 10), role(2, true), event(3, 10), event(4, 9)], 0);
-    hub.publish(&[role(5, false), event(6, 10), event(7, 9)], 0);
+    hub.publish(
+        &[event(1, 10), role(2, true), event(3, 10), event(4, 9)],
+        &Company::new(),
+        0,
+    );
+    hub.publish(
+        &[role(5, false), event(6, 10), event(7, 9)],
+        &Company::new(),
+        0,
+    );
     assert_eq!(written(&outbox).await, "2 3 4 5 7 ");
 }
 
 #[tokio::test]
 async fn stored_events_are_sifted_by_what_may_be_seen_now() {
-    let hub = Hub::new(3);
+    let hub = Hub::new(3, Directory::Everyone);
     let outbox = outbox();
     assert!(hub.follow(user(7), 1));
     show(&hub, 7, sight(false, &[9]));
@@ -254,13 +278,13 @@ async fn stored_events_are_sifted_by_what_may_be_seen_now() {
     hub.catch_up(1, 1, 1, Some(&Events::new(&stored)), (None, &[]), 0);
     assert_eq!(written(&outbox).await, "2 3 ");
     assert!(outbox.is_live());
-    hub.publish(&stored[3..], 0);
+    hub.publish(&stored[3..], &Company::new(), 0);
     assert_eq!(written(&outbox).await, "4 ");
 }
 
 #[tokio::test]
 async fn a_page_of_events_that_was_read_for_the_stream_before_is_dropped() {
-    let hub = Hub::new(3);
+    let hub = Hub::new(3, Directory::Everyone);
     let outbox = outbox();
     let resume = |after| Wish {
         begin: Begin::After(after),
@@ -280,7 +304,7 @@ async fn a_page_of_events_that_was_read_for_the_stream_before_is_dropped() {
 async fn no_event_behind_the_number_that_is_given_is_missed_while_many_objects_are_added() {
     // What the outbox takes, however late the subscriber is.
     const EVENTS: Seq = 600;
-    let hub = Hub::new(0);
+    let hub = Hub::new(0, Directory::Everyone);
     let outbox = outbox();
     let objects = |from: u64, to: u64| {
         let named = (from..to).map(|object| subscription(ANY, ANY, &Id(object).to_string()));
@@ -289,7 +313,7 @@ async fn no_event_behind_the_number_that_is_given_is_missed_while_many_objects_a
     let (first, second) = std::thread::scope(|scope| {
         scope.spawn(|| {
             for seq in 1..=EVENTS {
-                hub.publish(&[event(seq, 1000 + seq % 2 * 1000)], 0);
+                hub.publish(&[event(seq, 1000 + seq % 2 * 1000)], &Company::new(), 0);
             }
         });
         let (first, _) = hub.subscribe(1, &outbox, objects(1, 1001), 0);
@@ -314,7 +338,7 @@ async fn no_event_behind_the_number_that_is_given_is_missed_while_many_objects_a
 
 #[tokio::test]
 async fn very_many_conversations_are_taken_in_and_forgotten_in_slices() {
-    let hub = Hub::new(0);
+    let hub = Hub::new(0, Directory::Everyone);
     let many: Vec<u64> = (1..=1000).collect();
     let outbox = outbox();
     assert!(hub.follow(user(7), 1));
@@ -329,17 +353,21 @@ async fn very_many_conversations_are_taken_in_and_forgotten_in_slices() {
         membership(2, 1, 7, false),
         event(3, first),
     ];
-    hub.publish(&meanwhile, 0);
+    hub.publish(&meanwhile, &Company::new(), 0);
     show(&hub, 7, sees);
     // What another connection has read meanwhile is older than what is known now.
     show(&hub, 7, sight(false, &many));
-    hub.publish(&[event(4, first), event(5, 1), event(6, 2)], 0);
+    hub.publish(
+        &[event(4, first), event(5, 1), event(6, 2)],
+        &Company::new(),
+        0,
+    );
     assert_eq!(written(&outbox).await, "1 2 6 ");
     hub.leave(1);
     hub.leave(2);
     // It comes back before what it saw is forgotten.
     let again = viewer(&hub, 3, 7, sight(false, &[3, 4]));
-    hub.publish(&[event(7, 2), event(8, 3)], 0);
+    hub.publish(&[event(7, 2), event(8, 3)], &Company::new(), 0);
     assert_eq!(written(&again).await, "8 ");
     hub.leave(3);
     for _ in 0..10 {

@@ -3,6 +3,7 @@
 use crate::model::{Id, UserId};
 use bytes::Bytes;
 use serde::Serialize;
+use std::collections::HashMap;
 
 /// The number of an event: one higher than the one before it across the whole server; 0 before the first.
 pub type Seq = u64;
@@ -139,6 +140,9 @@ pub struct Sight {
     /// Those that it is a member of.
     pub conversations: Vec<Id>,
 }
+
+/// The conversations of the users that some events are about, where users see the events of their companions alone.
+pub type Company = HashMap<Id, Vec<Id>>;
 
 /// A committed event.
 #[derive(Clone, Debug, PartialEq, Eq)]

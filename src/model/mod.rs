@@ -4,6 +4,7 @@
 //! here knows the wire's envelope, the store, or a connection.
 
 mod clock;
+mod directory;
 mod event;
 mod events;
 mod id;
@@ -14,7 +15,8 @@ mod token;
 mod value;
 
 pub use clock::{Clock, ClockNote, Moment};
-pub use event::{Audience, Event, EventType, Seq, Sight, Subclass};
+pub use directory::Directory;
+pub use event::{Audience, Company, Event, EventType, Seq, Sight, Subclass};
 pub use events::{Events, Gathered};
 pub use id::{ConversationId, ID_CHARS, Id, IdMaker, IdText, MessageId, TokenId, UserId};
 pub use object::{

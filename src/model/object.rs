@@ -32,8 +32,8 @@ impl Role {
 pub struct User<'a> {
     /// Its id.
     pub user_id: UserId,
-    /// Its login, as given.
-    pub login: Cow<'a, str>,
+    /// Its login, as given; none where it may not be seen.
+    pub login: Option<Cow<'a, str>>,
     /// Its name.
     pub name: Cow<'a, str>,
     /// Its surname, if it was ever set.
@@ -255,7 +255,7 @@ impl Object for User<'_> {
     fn value(&self, field: Field) -> FieldValue<'_> {
         match field {
             Field::UserId => FieldValue::Id(self.user_id.0),
-            Field::Login => FieldValue::Text(&self.login),
+            Field::Login => optional_text(self.login.as_ref()),
             Field::Name => FieldValue::Text(&self.name),
             Field::Surname => optional_text(self.surname.as_ref()),
             Field::Role => FieldValue::Text(self.role.as_str()),

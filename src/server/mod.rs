@@ -17,7 +17,7 @@ use crate::limits::{
     SHUTDOWN_GRACE_SECONDS, STORE_CLOSE_SECONDS,
 };
 use crate::memory::Memory;
-use crate::model::{Clock, Event};
+use crate::model::{Clock, Company, Event};
 use crate::registry::{Access, Registry};
 use crate::session::Shared;
 use crate::store::{
@@ -316,6 +316,7 @@ fn settings(config: &Config, limits: &Limits, clock: &Clock) -> Settings {
         keep_ms: config.keep_ms,
         search_time: Duration::from_secs(limits.search_seconds),
         memory: Arc::new(Memory::new(limits)),
+        directory: config.security.directory(),
         quota: Amount {
             rows: limits.rows_per_day_per_user,
             bytes: limits.bytes_per_day_per_user,
@@ -336,7 +337,7 @@ pub async fn upgrade(config: &Config, clock: &Clock) -> Result<(), OpenError> {
         ..settings(config, &config.limits, clock)
     };
     let stop = CancellationToken::new();
-    let store = store::open_embedded(&config.data_dir, settings, Box::new(|_| {}), &stop)?;
+    let store = store::open_embedded(&config.data_dir, settings, Box::new(|_, _| {}), &stop)?;
     store.stop().await;
     Ok(())
 }
@@ -349,17 +350,18 @@ pub fn share(
     open: impl FnOnce(Settings, OnCommit) -> Result<Store, OpenError>,
 ) -> Result<Arc<Shared>, OpenError> {
     let settings = settings(config, &limits, &clock);
+    let directory = settings.directory;
     let memory = Arc::clone(&settings.memory);
     // The store reports to the hub, and the hub begins at the store's newest event.
     let hub: Arc<OnceLock<Arc<Hub>>> = Arc::default();
     let (reported, time) = (Arc::clone(&hub), clock.clone());
-    let on_commit = Box::new(move |events: &[Event]| {
+    let on_commit = Box::new(move |events: &[Event], company: &Company| {
         if let Some(hub) = reported.get() {
-            hub.publish(events, time.now_ms());
+            hub.publish(events, company, time.now_ms());
         }
     });
     let store = open(settings, on_commit)?;
-    let hub = Arc::clone(hub.get_or_init(|| Arc::new(Hub::new(store.newest()))));
+    let hub = Arc::clone(hub.get_or_init(|| Arc::new(Hub::new(store.newest(), directory))));
     let security = &config.security;
     Ok(Arc::new(Shared {
         store,

@@ -10,7 +10,8 @@ mod rounds;
 use crate::error::{Code, Error};
 use crate::limits::{CATCH_UP_MAX_BYTES, MAILBOX_MAX_OPERATIONS, TIME_NOTED_MS};
 use crate::memory::Memory;
-use crate::model::{Clock, ClockNote, Events, Id, Seq, UserId};
+use crate::model::{Clock, ClockNote, Directory, Events, Id, Seq, UserId};
+use crate::store::answer::Terms;
 use crate::store::bounded::Bounded;
 use crate::store::failure::Failure;
 use crate::store::fair::{Asker, Places};
@@ -25,7 +26,7 @@ use crate::store::state::State;
 use crate::store::txn::Round;
 use crate::store::txn::Txn;
 use crate::store::{Done, EventPage, LogHead, OnCommit, OpenError};
-use crate::store::{answer, moment, present};
+use crate::store::{answer, moment};
 use rounds::Actor;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -90,6 +91,8 @@ pub struct Settings {
     pub keep_ms: u64,
     /// How long a read may take.
     pub search_time: Duration,
+    /// Which users are shown to a user.
+    pub directory: Directory,
     /// What a user may store in a day; 0 is no limit.
     pub quota: Amount,
     /// What all hold, and so what a read may.
@@ -163,11 +166,12 @@ impl Store {
             .clock
             .go_on_from(head.time, noted.map_err(unreadable)?);
         let head = in_format(&*backend, &settings, head)?;
+        let directory = settings.directory;
         let shared = Arc::new(Shared {
             backend,
             settings,
             head: RwLock::new(head),
-            present: Present::new(head.seq),
+            present: Present::new(head.seq, directory),
             stopping: AtomicBool::new(false),
         });
         let places = |(count, each)| Places::new(count, each);
@@ -404,7 +408,7 @@ impl Shared {
     fn unnamed(&self, events: &Events, viewer: Option<UserId>) -> Result<Vec<Seq>, Error> {
         let mut unnamed = Err(Error::internal());
         self.backend.read(&mut |state| {
-            unnamed = present::unnamed(state, events, viewer);
+            unnamed = self.present.unnamed(state, events, viewer);
         });
         unnamed
     }
@@ -417,12 +421,16 @@ impl Shared {
 
     fn answer(&self, by: Principal, query: &Query, deadline: Instant) -> Result<Answer, Error> {
         let long = matches!(query, Query::Search(_));
-        let held_ms = self.settings.clock.moment(0).held_ms;
+        let terms = Terms {
+            held_ms: self.settings.clock.moment(0).held_ms,
+            memory: &self.settings.memory,
+            directory: self.settings.directory,
+        };
         let mut answer = Err(Error::internal());
         self.backend.read(&mut |state| {
             let state = Bounded::new(state, deadline, &self.stopping);
             answer = moment::settled(&state, by, long, deadline, |head| {
-                answer::answer(&state, head, by, query, (held_ms, &self.settings.memory))
+                answer::answer(&state, head, by, query, &terms)
             });
         });
         answer

@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::limits::{MEMBER_LISTED_BYTES, MEMBERS_SHOWN_MAX};
 use crate::memory::Memory;
-use crate::model::{ConversationId, Given, Id, MessageId, Sight, UserId};
+use crate::model::{ConversationId, Directory, Given, Id, MessageId, Sight, UserId};
 use crate::store::keys;
 use crate::store::operation::{
     Answer, Compared, Counts, LoginHolder, Members, Outside, Principal, Query,
@@ -11,32 +11,40 @@ use crate::store::operation::{
 use crate::store::outside;
 use crate::store::remains::Remains;
 use crate::store::rows::{self, Head, MessageRow, UserRow};
-use crate::store::rules::{self, Rights};
+use crate::store::rules::{self, Circle, Rights};
 use crate::store::search::{self, Reader};
 use crate::store::state::State;
 use crate::wire::data;
 use serde::Serialize;
 use std::sync::Arc;
 
-/// Answers a query. For how long it may read is the state's to know; what it holds meanwhile is counted in `memory`.
+/// What an answer depends on besides the state.
+pub struct Terms<'a> {
+    /// The time by which tokens expire.
+    pub held_ms: u64,
+    /// Where what it holds meanwhile is counted.
+    pub memory: &'a Arc<Memory>,
+    /// Which users are shown to a user.
+    pub directory: Directory,
+}
+
+/// Answers a query. For how long it may read is the state's to know.
 pub fn answer(
     state: &dyn State,
     head: &Head,
     by: Principal,
     query: &Query,
-    (held_ms, memory): (u64, &Arc<Memory>),
+    terms: &Terms<'_>,
 ) -> Result<Answer, Error> {
+    let &Terms {
+        held_ms,
+        memory,
+        directory,
+    } = terms;
     let rights = Rights::of(state, by)?;
+    let circle = Circle::of(rights, directory);
     match query {
-        Query::User(given) => {
-            let found = given
-                .id()
-                .and_then(|id| state.get(&keys::user(id)).transpose().map(|row| (id, row)));
-            let Some((id, row)) = found else {
-                return Err(rules::no_user(given));
-            };
-            json(&rows::decode::<UserRow<'_>>(&row?)?.object(id))
-        }
+        Query::User(given) => user(state, circle, given),
         Query::Conversation(given) => {
             let (id, mut row) = rules::visible_conversation(state, rights, given)?;
             let remains = Remains::of(state)?;
@@ -68,6 +76,7 @@ pub fn answer(
                 remains: Remains::of(state)?,
                 rights,
                 memory,
+                circle,
             };
             let read = outside::searched(state, rights, search)?;
             json(&search::run(&reader, search)?).map(|answer| answer.of(read))
@@ -118,6 +127,24 @@ pub fn answer(
         }
         Query::Sight(user) => sight(state, *user).map(Answer::Sight),
     }
+}
+
+/// A user that exists and may be seen. As much is looked for where there is none: what it costs tells nothing
+/// (protocol.md, 7).
+fn user(state: &dyn State, circle: Circle, given: &Given<UserId>) -> Result<Answer, Error> {
+    if let Some(id) = given.id() {
+        let remains = match circle {
+            Circle::Everyone => Remains::default(),
+            Circle::Companions(_) => Remains::of(state)?,
+        };
+        let seen = circle.may_see(state, &remains, id)?;
+        if let Some(row) = state.get(&keys::user(id))?
+            && seen
+        {
+            return json(&rows::decode::<UserRow<'_>>(&row)?.shown(id, circle));
+        }
+    }
+    Err(rules::no_user(given))
 }
 
 fn members(

@@ -55,7 +55,7 @@ pub use quota::Amount;
 pub use rules::{no_old_password, no_user, not_logged_in};
 
 use crate::error::Error;
-use crate::model::{Event, Events, Id, Seq};
+use crate::model::{Company, Event, Events, Id, Seq};
 use std::fmt;
 
 /// Why a store does not open.
@@ -73,8 +73,9 @@ impl std::error::Error for OpenError {}
 /// What is called with an operation's result, once.
 pub type Done = Box<dyn FnOnce(Result<Outcome, Error>) + Send>;
 
-/// What is called with each round's committed events, before its operations are answered.
-pub type OnCommit = Box<dyn FnMut(&[Event]) + Send>;
+/// What is called with each round's committed events, before its operations are answered, and with where the companions
+/// of their users are; that is empty where everybody sees every user.
+pub type OnCommit = Box<dyn FnMut(&[Event], &Company) + Send>;
 
 /// The newest committed event, and which log it counts in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

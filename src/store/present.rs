@@ -6,7 +6,10 @@
 
 use crate::error::Error;
 use crate::limits::{AUDIENCE_MAX_USERS, VERDICTS_MAX};
-use crate::model::{ConversationId, Event, EventType, Events, Id, Seq, Subclass, UserId};
+use crate::model::{
+    ConversationId, Directory, Event, EventType, Events, Id, Seq, Subclass, UserId,
+};
+use crate::store::remains::Remains;
 use crate::store::rows::{self, MessageRow};
 use crate::store::state::State;
 use crate::store::{keys, rules};
@@ -14,9 +17,12 @@ use crate::wire::{stored_text, without_text};
 use rustc_hash::FxHashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What is known of the texts of stored events.
+/// What is known of the texts of stored events, and who may see them.
 #[derive(Debug)]
-pub struct Present(Mutex<Known>);
+pub struct Present {
+    known: Mutex<Known>,
+    directory: Directory,
+}
 
 #[derive(Debug)]
 struct Known {
@@ -29,11 +35,14 @@ struct Known {
 impl Present {
     /// Of a log whose newest event is `newest`: nothing is known yet of what was taken back until then.
     #[must_use]
-    pub fn new(newest: Seq) -> Self {
-        Self(Mutex::new(Known {
-            taken_back: newest,
-            verdicts: FxHashMap::default(),
-        }))
+    pub fn new(newest: Seq, directory: Directory) -> Self {
+        Self {
+            known: Mutex::new(Known {
+                taken_back: newest,
+                verdicts: FxHashMap::default(),
+            }),
+            directory,
+        }
     }
 
     /// Takes in committed events, once the state holds their round.
@@ -74,10 +83,14 @@ impl Present {
         Ok(shown(events, &stand))
     }
 
-    /// What [`Present::show`] gives, where everything is known already and [`unnamed`] gives none for `viewer`.
+    /// What [`Present::show`] gives, where everything is known already and [`Present::unnamed`] gives none for `viewer`.
     #[must_use]
     pub fn known(&self, events: &Events, viewer: Option<UserId>) -> Option<Events> {
-        if viewer.is_some() && events.iter().any(may_be_unnamed) {
+        if let Some(viewer) = viewer
+            && events
+                .iter()
+                .any(|event| may_be_unnamed(event) || self.may_be_of_companion(event, viewer))
+        {
             return None;
         }
         let stand = self.lock().verdicts_of(events);
@@ -85,8 +98,54 @@ impl Present {
         all.then(|| shown(events, &stand))
     }
 
+    /// What `viewer` may see of events, although their audience does not name it: the deletions of conversations that it
+    /// was in, and the events of users with whom it shares a conversation now.
+    pub fn unnamed(
+        &self,
+        state: &dyn State,
+        events: &[Event],
+        viewer: Option<UserId>,
+    ) -> Result<Vec<Seq>, Error> {
+        let mut found = Vec::new();
+        let Some(viewer) = viewer else {
+            return Ok(found);
+        };
+        let mut remains = None;
+        let mut companions: FxHashMap<Id, bool> = FxHashMap::default();
+        for event in events {
+            let conversation = ConversationId(event.object);
+            if may_be_unnamed(event) && rules::was_in_deleted(state, conversation, viewer)? {
+                found.push(event.seq);
+            }
+            if self.may_be_of_companion(event, viewer) {
+                let shared = if let Some(&known) = companions.get(&event.object) {
+                    known
+                } else {
+                    let remains = match &remains {
+                        Some(remains) => remains,
+                        None => remains.insert(Remains::of(state)?),
+                    };
+                    let shared = rules::share(state, remains, viewer, UserId(event.object))?;
+                    companions.insert(event.object, shared);
+                    shared
+                };
+                if shared {
+                    found.push(event.seq);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether it depends on the conversations that they share whether `viewer` may see an event of another user.
+    fn may_be_of_companion(&self, event: &Event, viewer: UserId) -> bool {
+        self.directory == Directory::Companions
+            && rules::reaches_companions(event)
+            && event.object != viewer.0
+    }
+
     fn lock(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -164,26 +223,6 @@ fn reads_as_stored(
     }
 }
 
-/// The deletions of conversations that `viewer` was in, of those whose events could not name all of their members.
-pub fn unnamed(
-    state: &dyn State,
-    events: &[Event],
-    viewer: Option<UserId>,
-) -> Result<Vec<Seq>, Error> {
-    let mut found = Vec::new();
-    let Some(viewer) = viewer else {
-        return Ok(found);
-    };
-    for event in events {
-        if may_be_unnamed(event)
-            && rules::was_in_deleted(state, ConversationId(event.object), viewer)?
-        {
-            found.push(event.seq);
-        }
-    }
-    Ok(found)
-}
-
 /// Whether an event concerns users whom its audience does not name.
 fn may_be_unnamed(event: &Event) -> bool {
     (event.subclass, event.kind) == (Subclass::Conversation, EventType::Deleted)
@@ -220,14 +259,19 @@ mod tests {
         let deleted = steps.events.last().unwrap().clone();
         let (named, others) = users.split_at(AUDIENCE_MAX_USERS);
         assert_eq!(deleted.audience.removed, named);
+        let present = Present::new(0, Directory::Everyone);
         let mut slices = 0;
         loop {
             for &user in others {
-                let found = unnamed(&steps.state, &steps.events, Some(user)).unwrap();
+                let found = present
+                    .unnamed(&steps.state, &steps.events, Some(user))
+                    .unwrap();
                 assert_eq!(found, [deleted.seq], "after {slices} slices");
             }
             for viewer in [Some(outsider), Some(late), None] {
-                let found = unnamed(&steps.state, &steps.events, viewer).unwrap();
+                let found = present
+                    .unnamed(&steps.state, &steps.events, viewer)
+                    .unwrap();
                 assert!(found.is_empty(), "after {slices} slices");
             }
             steps.restart();

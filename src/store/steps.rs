@@ -4,9 +4,10 @@ use crate::error::Error;
 use crate::limits::Limits;
 use crate::memory::Memory;
 use crate::model::{
-    ClockNote, ConversationId, Event, Given, Login, MessageId, MessageText, Moment, Name,
-    PasswordHash, UserId,
+    ClockNote, ConversationId, Directory, Event, Given, Login, MessageId, MessageText, Moment,
+    Name, PasswordHash, UserId,
 };
+use crate::store::answer::Terms;
 use crate::store::bounded::Bounded;
 use crate::store::operation::{Answer, Change, Operation, Outcome, Principal, Query};
 use crate::store::rows::Head;
@@ -33,6 +34,8 @@ pub struct Steps {
     pub now_ms: u64,
     began: Instant,
     memory: Arc<Memory>,
+    /// Which users are shown to a user.
+    pub directory: Directory,
     /// How long after its beginning it is, for deletions that rest.
     pub waited: Duration,
     deletions: Deletions,
@@ -46,6 +49,7 @@ impl Steps {
             events: Vec::new(),
             now_ms: BEGIN_MS,
             began: Instant::now(),
+            directory: Directory::Everyone,
             memory: Arc::new(Memory::new(&Limits::default())),
             waited: Duration::ZERO,
             deletions: Deletions::default(),
@@ -144,7 +148,12 @@ impl Steps {
         let deadline = Instant::now() + Duration::from_secs(60);
         let stopping = AtomicBool::new(false);
         let state = Bounded::new(&self.state, deadline, &stopping);
-        let answer = answer::answer(&state, &self.head, by, query, (self.now_ms, &self.memory));
+        let terms = Terms {
+            held_ms: self.now_ms,
+            memory: &self.memory,
+            directory: self.directory,
+        };
+        let answer = answer::answer(&state, &self.head, by, query, &terms);
         (answer, state.rows())
     }
 

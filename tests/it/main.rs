@@ -13,6 +13,7 @@ mod crash;
 mod data_dir;
 mod deletions;
 mod differential;
+mod directory;
 mod disk;
 mod endings;
 mod envelope;

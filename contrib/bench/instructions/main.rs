@@ -201,13 +201,14 @@ impl Chat {
             memory: std::sync::Arc::new(chatd::memory::Memory::new(
                 &chatd::limits::Limits::default(),
             )),
+            directory: chatd::model::Directory::Everyone,
             quota: store::Amount::default(),
             max_message_bytes: 16_384,
             must_exist: false,
             upgrade: false,
             clock: Clock::manual(NOW_MS),
         };
-        let on_commit = Box::new(|events: &[_]| {
+        let on_commit = Box::new(|events: &[_], _: &_| {
             black_box(events);
         });
         let mut chat = Self {

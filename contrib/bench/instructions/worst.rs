@@ -209,7 +209,7 @@ impl Served {
         let outbox = Outbox::new(1 << 20, 1024, memory.connection(None));
         Self {
             connection: Connection::new(),
-            hub: Hub::new(0),
+            hub: Hub::new(0, chatd::model::Directory::Everyone),
             outbox: Arc::new(outbox),
         }
     }

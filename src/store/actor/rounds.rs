@@ -3,7 +3,7 @@
 use super::{CommitError, Job, Shared};
 use crate::error::Error;
 use crate::limits::{ROUND_MAX_BYTES, ROUND_MAX_OPERATIONS, SLOW_ROUND_MS};
-use crate::model::UserId;
+use crate::model::{Company, Directory, UserId};
 use crate::store::backoff::Backoff;
 use crate::store::operation::{Operation, Outcome, Principal};
 use crate::store::quota::{Amount, Quotas, rows_of};
@@ -287,8 +287,23 @@ impl Actor {
             .unwrap_or_else(PoisonError::into_inner) = round.head;
         self.deletions.note(turn, &round.changes, Instant::now());
         self.shared.present.note(&round.events);
-        (self.on_commit)(&round.events);
+        let company = self.company(round);
+        (self.on_commit)(&round.events, &company);
         Ok(())
+    }
+
+    /// Where the companions of the users are whose events these are.
+    fn company(&self, round: &Round) -> Company {
+        let mut company = Ok(Company::default());
+        if self.shared.settings.directory == Directory::Companions
+            && round.events.iter().any(rules::reaches_companions)
+        {
+            self.shared.backend.read(&mut |state| {
+                company = rules::company_of(state, &round.events);
+            });
+        }
+        // What cannot be read is in the log; nobody is shown what it may not see.
+        company.unwrap_or_default()
     }
 }
 

@@ -28,6 +28,7 @@ fn settings() -> Settings {
         keep_ms: 60_000,
         search_time: Duration::from_secs(2),
         memory: Arc::new(crate::memory::Memory::new(&crate::limits::Limits::default())),
+        directory: crate::model::Directory::Everyone,
         quota: crate::store::Amount::default(),
         max_message_bytes: 16_384,
         must_exist: false,
@@ -38,7 +39,7 @@ fn settings() -> Settings {
 
 fn embedded(directory: &Path) -> Store {
     let stop = CancellationToken::new();
-    open_embedded(directory, settings(), Box::new(|_| {}), &stop).unwrap()
+    open_embedded(directory, settings(), Box::new(|_, _| {}), &stop).unwrap()
 }
 
 async fn apply(store: &Store, changes: impl IntoIterator<Item = Change>) -> Vec<Outcome> {
@@ -113,7 +114,7 @@ fn finished(store: &Store) {
 
 #[tokio::test]
 async fn a_deletion_leaves_nothing_behind_in_memory() {
-    let store = open_memory(settings(), Box::new(|_| {})).unwrap();
+    let store = open_memory(settings(), Box::new(|_, _| {})).unwrap();
     let id = fill(&store).await;
     assert_eq!(rows(&store, b"dmin"), [0, MESSAGES, MESSAGES, MESSAGES]);
     apply(&store, [delete(id)]).await;
@@ -149,7 +150,7 @@ async fn a_deletion_that_was_interrupted_is_finished_at_the_next_start() {
 
 #[tokio::test]
 async fn a_panic_on_the_stores_thread_is_a_failure_and_leaves_what_was_stored_without_a_refusal() {
-    let on_commit = Box::new(|_: &[Event]| panic!("on purpose"));
+    let on_commit = Box::new(|_: &[Event], _: &_| panic!("on purpose"));
     let store = open_memory(settings(), on_commit).unwrap();
     let create = || Operation {
         by: Principal::Trusted,
@@ -244,7 +245,7 @@ fn faulty() -> (Store, Arc<AtomicBool>, Arc<AtomicUsize>) {
         broken: Arc::clone(&broken),
         tries: Arc::clone(&tries),
     };
-    let store = Store::start(Box::new(backend), settings(), Box::new(|_| {})).unwrap();
+    let store = Store::start(Box::new(backend), settings(), Box::new(|_, _| {})).unwrap();
     (store, broken, tries)
 }
 

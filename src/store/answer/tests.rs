@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::error::Code;
+use crate::limits::COMPANY_MAX_CONVERSATIONS;
 use crate::model::{Condition, Field, Given, Kind, Search, Test};
 use crate::store::steps::Steps;
 
@@ -71,7 +72,7 @@ impl Scene {
             Err(error) => assert!(
                 matches!(
                     error.code(),
-                    Code::ConversationNotFound | Code::MessageNotFound
+                    Code::ConversationNotFound | Code::MessageNotFound | Code::UserNotFound
                 ),
                 "{error}"
             ),
@@ -145,4 +146,61 @@ fn what_may_not_be_seen_costs_what_does_not_exist_costs() {
     for [there, never_was] in &gets {
         scene.cost_the_same(there, never_was);
     }
+}
+
+#[test]
+fn a_user_that_may_not_be_seen_costs_what_one_that_does_not_exist_costs() {
+    let mut scene = scene();
+    scene.steps.directory = Directory::Companions;
+    let other = scene.steps.create_user("companion");
+    for _ in 0..30 {
+        scene.steps.create_conversation(&[scene.outsider, other]);
+    }
+    let [there, never, never_either] = [scene.authors[0].0, Id(1), Id(2)];
+    let get = |id| Query::User(Given::Id(UserId(id)));
+    scene.cost_the_same(&get(there), &get(never));
+    let find = |ids: &[Id]| search(Kind::User, Field::UserId, ids.to_vec());
+    scene.cost_the_same(&find(&[there]), &find(&[never]));
+    scene.cost_the_same(&find(&[there, never]), &find(&[never, never_either]));
+    let by_login = |login: &str| {
+        let mut query = search(Kind::User, Field::Login, Vec::new());
+        if let Query::Search(search) = &mut query {
+            search.filter[0].tests = vec![Test::AnyText(vec![login.to_owned()])];
+        }
+        query
+    };
+    scene.cost_the_same(&by_login("0"), &by_login("nobody"));
+}
+
+#[test]
+fn a_search_for_companions_reads_nothing_of_other_users() {
+    let mut scene = scene();
+    scene.steps.directory = Directory::Companions;
+    scene.outsider = scene.steps.create_user("hermit");
+    for number in 0..200 {
+        scene.steps.create_user(&format!("more{number}"));
+    }
+    let name = |name: &str| {
+        let mut query = search(Kind::User, Field::Name, Vec::new());
+        if let Query::Search(search) = &mut query {
+            search.filter[0].tests = vec![Test::AnyText(vec![name.to_owned()])];
+        }
+        query
+    };
+    let rows = scene.cost(&name("more7"));
+    assert!(rows < 20, "{rows}");
+}
+
+#[test]
+fn at_once_those_in_a_users_newest_conversations_are_told_of_it() {
+    let mut steps = Steps::new();
+    let busy = steps.create_user("busy");
+    let all: Vec<Id> = (0..COMPANY_MAX_CONVERSATIONS + 3)
+        .map(|_| steps.create_conversation(&[busy]).0)
+        .collect();
+    let mut company = rules::company_of(&steps.state, &steps.events).unwrap();
+    let mut found = company.remove(&busy.0).unwrap();
+    found.reverse();
+    assert_eq!(found, all[3..]);
+    assert!(company.is_empty());
 }

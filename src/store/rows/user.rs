@@ -2,6 +2,7 @@
 
 use super::owned;
 use crate::model::{PasswordHash, Role, User, UserId};
+use crate::store::rules::Circle;
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -59,12 +60,22 @@ impl UserRow<'_> {
         }
     }
 
+    /// The user as an object, as this circle may see it.
+    #[must_use]
+    pub fn shown(&self, user_id: UserId, circle: Circle) -> User<'_> {
+        let mut object = self.object(user_id);
+        if !circle.shows_login(user_id) {
+            object.login = None;
+        }
+        object
+    }
+
     /// The user as an object.
     #[must_use]
     pub fn object(&self, user_id: UserId) -> User<'_> {
         User {
             user_id,
-            login: Cow::Borrowed(&self.login),
+            login: Some(Cow::Borrowed(&self.login)),
             name: Cow::Borrowed(&self.name),
             surname: self.surname.as_deref().map(Cow::Borrowed),
             role: if self.admin { Role::Admin } else { Role::User },

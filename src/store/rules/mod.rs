@@ -3,6 +3,7 @@
 //! Synchronous code over a [`Txn`]; time and ids come from there. Rights to an object are decided here, in the same
 //! step that uses the object.
 
+mod circle;
 mod conversation;
 mod costs;
 mod deletion;
@@ -13,6 +14,7 @@ mod token;
 mod turns;
 mod user;
 
+pub use circle::{Circle, company_of, reaches_companions, share};
 pub use costs::usual as usual_cost;
 pub use deletion::{Deletion, forget_expired, unfinished, was_in_deleted};
 pub use note::{admin, is_outside};

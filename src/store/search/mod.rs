@@ -4,6 +4,7 @@
 //! | source | when |
 //! |---|---|
 //! | single rows | the filter names ids, or logins |
+//! | members of a user's conversations | users, where the asker sees its companions alone |
 //! | a user's conversations | `user_ids` names members, or the asker is no admin |
 //! | timelines, merged by id | `conversation_id` names conversations, `user_id` names authors, or the asker is no admin |
 //! | all of a kind, by id | otherwise |
@@ -25,7 +26,7 @@ use crate::model::{
 use crate::store::keys;
 use crate::store::remains::Remains;
 use crate::store::rows::{self, ConversationRow, CountersRow, Head, MessageRow, UserRow};
-use crate::store::rules::Rights;
+use crate::store::rules::{Circle, Rights};
 use crate::store::state::{Blob, State};
 use select::Selection;
 use serde_json::value::RawValue;
@@ -80,6 +81,8 @@ pub struct Reader<'a> {
     pub remains: Remains,
     /// The rights of whoever asks.
     pub rights: Rights,
+    /// The users that it may see.
+    pub circle: Circle,
     /// Where what it holds is counted.
     pub memory: &'a Arc<Memory>,
 }
@@ -161,7 +164,7 @@ fn use_matching(
     match search.kind {
         Kind::User => {
             let row: UserRow<'_> = rows::decode(&candidate.row)?;
-            let object = row.object(UserId(candidate.id));
+            let object = row.shown(UserId(candidate.id), reader.circle);
             if search.matches(&object) {
                 use_it(&object)
             } else {
@@ -262,7 +265,7 @@ fn counted_total(reader: &Reader<'_>, search: &Search) -> Result<Option<u64>, Er
         .collect();
     let state = reader.state;
     match (search.kind, filter.as_slice()) {
-        (Kind::User, []) => Ok(Some(reader.head.users)),
+        (Kind::User, []) if reader.circle == Circle::Everyone => Ok(Some(reader.head.users)),
         (Kind::Conversation, []) if reader.rights.everything() => {
             Ok(Some(reader.head.conversations))
         }

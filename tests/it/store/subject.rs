@@ -55,7 +55,7 @@ impl Subject {
     fn open(directory: Option<TempDir>, clock: Clock, search_time: Duration) -> Self {
         let committed: Arc<Mutex<Vec<Event>>> = Arc::default();
         let told = Arc::clone(&committed);
-        let on_commit = Box::new(move |events: &[Event]| {
+        let on_commit = Box::new(move |events: &[Event], _: &_| {
             told.lock().unwrap().extend_from_slice(events);
         });
         let settings = Settings {
@@ -64,6 +64,7 @@ impl Subject {
             memory: std::sync::Arc::new(chatd::memory::Memory::new(
                 &chatd::limits::Limits::default(),
             )),
+            directory: chatd::model::Directory::Everyone,
             quota: chatd::store::Amount::default(),
             max_message_bytes: 16_384,
             must_exist: false,
