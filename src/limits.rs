@@ -113,6 +113,8 @@ pub const CLOSE_GRACE_MS: u64 = 900;
 /// Bytes that are still read, and dropped, of a connection that is being closed: more than the system's buffers hold of what
 /// was on its way.
 pub const LINGER_MAX_BYTES: usize = 8 * 1024 * 1024;
+/// The same where nobody is logged in.
+pub const LINGER_MAX_BYTES_NOT_LOGGED_IN: usize = 64 * 1024;
 /// Failures a second from one address that have lines of their own in the audit log; the rest are summed up.
 pub const AUDITED_LINES_PER_SECOND: u32 = 100;
 /// Addresses whose failures of one second are counted apart; those of the others are counted together.

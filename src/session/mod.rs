@@ -23,7 +23,8 @@ use crate::counters::Counters;
 use crate::error::{Code, Error};
 use crate::hub::Hub;
 use crate::limits::{
-    CLOSE_GRACE_MS, IN_FLIGHT_MAX_REQUESTS, LINGER_MAX_BYTES, Limits, SHUTDOWN_FLUSH_SECONDS,
+    CLOSE_GRACE_MS, IN_FLIGHT_MAX_REQUESTS, LINGER_MAX_BYTES, LINGER_MAX_BYTES_NOT_LOGGED_IN,
+    Limits, SHUTDOWN_FLUSH_SECONDS,
 };
 use crate::memory::Memory;
 use crate::model::{Clock, ConversationId};
@@ -155,10 +156,14 @@ where
     session.audit_closing();
     shared.hub.leave(id);
     outbox.abandon();
+    let most = match session.by {
+        Principal::Nobody => LINGER_MAX_BYTES_NOT_LOGGED_IN,
+        _ => LINGER_MAX_BYTES,
+    };
     let parting = async {
         let _ = output.shutdown().await;
         if all_sent {
-            linger(&mut input).await;
+            linger(&mut input, most).await;
         }
     };
     // A peer that takes nothing, or sends on and on, does not keep its place.
@@ -168,14 +173,14 @@ where
 /// Ends a connection on which the last word has been said, so that it arrives.
 pub(crate) async fn part(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
     let _ = stream.shutdown().await;
-    linger(stream).await;
+    linger(stream, LINGER_MAX_BYTES_NOT_LOGGED_IN).await;
 }
 
 /// Reads on for a moment and drops what comes, up to a bound. A socket that is closed while bytes wait in it resets its connection,
 /// which would take away the answers that are still on their way to the client.
-async fn linger(input: &mut (impl AsyncRead + Unpin)) {
+async fn linger(input: &mut (impl AsyncRead + Unpin), most: usize) {
     let mut dropped = BytesMut::new();
-    let mut left = LINGER_MAX_BYTES;
+    let mut left = most;
     while left > 0 {
         dropped.clear();
         dropped.reserve(READ_BYTES.0);
