@@ -37,7 +37,10 @@ pub const BURST_SECONDS: u32 = 5;
 pub const DELIVERIES_PER_REQUEST: usize = 100;
 /// Changes of one user that may be under way, over all its connections of login listeners. What an event costs is known
 /// only when it has been given out, so no more than these can go beyond the user's rates.
-pub const CHANGES_UNDER_WAY_MAX: usize = 8;
+pub const CHANGES_UNDER_WAY_MAX: u32 = 8;
+/// Milliseconds of a user's rate of deliveries that its last events may still owe for several of its changes to be under way:
+/// while it owes more, one is, so that no round gives out more than one event to a crowd for the same user.
+pub const DEAR_EVENTS_MS: u64 = 20;
 /// Bytes of an answer that count as a request.
 pub const ANSWER_BYTES_PER_REQUEST: usize = 16 * 1024;
 /// Types of one subscription that count as a request.

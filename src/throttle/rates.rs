@@ -4,7 +4,9 @@
 //! What is taken may be more than there is: then it is owed, and who took it waits until it is paid for. So nothing is
 //! too large to be taken, and what is known only after a request was read can still be charged for it.
 
-use crate::limits::{BURST_SECONDS, CHANGES_UNDER_WAY_MAX, DELIVERIES_PER_REQUEST, Limits};
+use crate::limits::{
+    BURST_SECONDS, CHANGES_UNDER_WAY_MAX, DEAR_EVENTS_MS, DELIVERIES_PER_REQUEST, Limits,
+};
 use crate::model::UserId;
 use crate::registry::Source;
 use std::collections::HashMap;
@@ -119,7 +121,7 @@ impl Rates {
         let rate = users.entry(user).or_insert_with(|| {
             Arc::new(UserRate {
                 flow: Mutex::new(Flow::new(Instant::now())),
-                changes: Arc::new(Semaphore::new(CHANGES_UNDER_WAY_MAX)),
+                changes: Arc::new(Semaphore::new(CHANGES_UNDER_WAY_MAX as usize)),
             })
         });
         Arc::clone(rate)
@@ -142,6 +144,19 @@ pub struct ConnectionRate {
     shared: Arc<Rates>,
     source: Source,
     user: Option<Arc<UserRate>>,
+}
+
+impl UserRate {
+    /// How much of the room for changes that are under way the next one needs: all of it while events to many are owed for.
+    fn room(&self) -> u32 {
+        let owed = lock(&self.flow).deliveries.full_at;
+        let dear = Instant::now() + Duration::from_millis(DEAR_EVENTS_MS);
+        if owed > dear {
+            CHANGES_UNDER_WAY_MAX
+        } else {
+            1
+        }
+    }
 }
 
 /// A change that is under way, and whose event is not paid for yet.
@@ -176,7 +191,10 @@ impl ConnectionRate {
     /// Waits until few enough of the user's changes are under way, and begins one more.
     pub async fn begin_change(self: Arc<Self>) -> ChangeUnderWay {
         let room = match &self.user {
-            Some(user) => Arc::clone(&user.changes).acquire_owned().await.ok(),
+            Some(user) => {
+                let changes = Arc::clone(&user.changes);
+                changes.acquire_many_owned(user.room()).await.ok()
+            }
             None => None,
         };
         ChangeUnderWay {
@@ -479,6 +497,19 @@ mod tests {
         let mut next = std::pin::pin!(two.begin_change());
         assert!(polled(next.as_mut()).is_none());
         under_way.pop().unwrap().pay(1);
+        assert!(polled(next.as_mut()).is_some());
+    }
+
+    #[tokio::test]
+    async fn one_change_at_a_time_is_under_way_while_events_to_many_are_owed_for() {
+        let stranger = rates().connection(source("10.0.0.1:1"));
+        let one = Arc::new(stranger.acting_as(Some(USER)));
+        // The rate is a thousand a second.
+        Arc::clone(&one).begin_change().await.pay(10_000);
+        let alone = Arc::clone(&one).begin_change().await;
+        let mut next = std::pin::pin!(Arc::clone(&one).begin_change());
+        assert!(polled(next.as_mut()).is_none());
+        alone.pay(1);
         assert!(polled(next.as_mut()).is_some());
     }
 

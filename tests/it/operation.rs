@@ -174,8 +174,11 @@ fn http_and_broken_handshakes_leave_a_counter_and_a_line_with_the_address() {
             let _ = socket.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
             let _ = std::io::Read::read_to_end(&mut socket, &mut Vec::new());
         }
-        let counted = daemon.client().ok("server", "info", json!({}))["counters"][counter].take();
-        assert_eq!(counted, STRANGERS, "{counter}");
+        // A handshake has failed a little before it is counted.
+        wait_until("the count of them all", || {
+            let info = daemon.client().ok("server", "info", json!({}));
+            info["counters"][counter] == STRANGERS
+        });
         let line = format!("event=\"{counter}\" first=\"127.0.7.7:");
         daemon.wait_for_log(&line);
         let total = format!("total={STRANGERS}");

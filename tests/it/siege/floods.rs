@@ -198,7 +198,7 @@ impl Scene {
         let seconds = u64::from(BURST_SECONDS) + took.as_secs() + 1;
         let paid = flood.per_second * usize::try_from(seconds).expect("few") / flood.cost;
         // Each connection, and each change under way, may go beyond it once.
-        let most = paid + usize::from(CONNECTIONS) + CHANGES_UNDER_WAY_MAX;
+        let most = paid + usize::from(CONNECTIONS) + CHANGES_UNDER_WAY_MAX as usize;
         assert!((1..=most).contains(&answered), "{answered} of {most}");
         assert_eq!(answers.refused.load(Ordering::Relaxed), 0);
         if is_full() {
