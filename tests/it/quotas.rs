@@ -39,7 +39,14 @@ fn a_user_stores_so_much_in_a_day_and_may_delete_all_the_same() {
     let mut again = daemon.user("ann");
     let mut behalf = daemon.client();
     behalf.ok("session", "login", json!({"user_id": ann}));
-    for client in [&mut client, &mut again, &mut behalf] {
+    let token = trusted.ok(
+        "session",
+        "token_create",
+        json!({"name": "bot", "user_id": ann}),
+    );
+    let mut bot = daemon.stranger();
+    bot.ok("session", "login", json!({"token": token["token"]}));
+    for client in [&mut client, &mut again, &mut behalf, &mut bot] {
         refused(client, "message", "create", message(&lunch, &ann, "5"));
         refused(client, "message", "update", edit.clone());
         refused(client, "conversation", "create", json!({"name": "another"}));

@@ -321,7 +321,7 @@ fn charge(
     by: Principal,
     rows: Option<u64>,
 ) -> Result<Option<(UserId, Amount)>, Error> {
-    let (Principal::User(user), Some(rows), bytes @ 1..) = (by, rows, txn.added_bytes()) else {
+    let (Some(user), Some(rows), bytes @ 1..) = (by.user(), rows, txn.added_bytes()) else {
         return Ok(None);
     };
     let stored = Amount {
