@@ -10,7 +10,7 @@ mod rounds;
 use crate::error::{Code, Error};
 use crate::limits::{CATCH_UP_MAX_BYTES, MAILBOX_MAX_OPERATIONS, TIME_NOTED_MS};
 use crate::memory::Memory;
-use crate::model::{Clock, ClockNote, Directory, Events, Id, Seq, UserId};
+use crate::model::{Clock, Directory, Events, Id, Seq, UserId};
 use crate::store::answer::Terms;
 use crate::store::bounded::Bounded;
 use crate::store::failure::Failure;
@@ -84,6 +84,15 @@ pub trait Backend: Send + Sync + 'static {
     fn at_hand(&self, since_ms: u64, seq: Seq) -> Option<(Seq, Events)>;
 }
 
+impl dyn Backend {
+    /// What `read` finds in the committed state.
+    pub(super) fn ask<T>(&self, read: impl Fn(&dyn State) -> Result<T, Error>) -> Result<T, Error> {
+        let mut found = Err(Error::internal());
+        self.read(&mut |state| found = read(state));
+        found
+    }
+}
+
 /// What a store needs to know of the configuration.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -151,20 +160,16 @@ impl Store {
         settings: Settings,
         on_commit: OnCommit,
     ) -> Result<Self, OpenError> {
-        let mut head = Ok(Head::default());
-        let mut deletions = Ok(Deletions::default());
-        let mut noted = Ok(ClockNote::default());
-        backend.read(&mut |state| {
-            head = moment::head(state);
-            deletions = Deletions::of(state);
-            noted = Txn::noted_clock(state);
+        let found = backend.ask(|state| {
+            Ok((
+                moment::head(state)?,
+                Deletions::of(state)?,
+                Txn::noted_clock(state)?,
+            ))
         });
-        let unreadable = |_| OpenError("the state cannot be read; the log says why".to_owned());
-        let head = head.map_err(unreadable)?;
-        let deletions = deletions.map_err(unreadable)?;
-        settings
-            .clock
-            .go_on_from(head.time, noted.map_err(unreadable)?);
+        let (head, deletions, noted) = found
+            .map_err(|_| OpenError("the state cannot be read; the log says why".to_owned()))?;
+        settings.clock.go_on_from(head.time, noted);
         let head = in_format(&*backend, &settings, head)?;
         let directory = settings.directory;
         let shared = Arc::new(Shared {
@@ -371,10 +376,9 @@ fn in_format(backend: &dyn Backend, settings: &Settings, head: Head) -> Result<H
         }
         return Ok(head);
     }
-    let mut round = Err(Error::internal());
-    backend.read(&mut |state| {
+    let round = backend.ask(|state| {
         let moment = settings.clock.look(settings.keep_ms);
-        round = Txn::new(state, Head { format, ..head }, moment).finish();
+        Txn::new(state, Head { format, ..head }, moment).finish()
     });
     let written = round.map_err(|error| error.to_string()).and_then(|round| {
         let written = backend.commit(&round).map(|()| round.head);
@@ -397,20 +401,13 @@ impl Shared {
     }
 
     fn show_present(&self, events: &Events) -> Result<Events, Error> {
-        let mut shown = Err(Error::internal());
-        self.backend.read(&mut |state| {
-            shown = self.present.show(state, events);
-        });
-        shown
+        self.backend.ask(|state| self.present.show(state, events))
     }
 
     /// Those that `viewer` may see although their audience does not name it.
     fn unnamed(&self, events: &Events, viewer: Option<UserId>) -> Result<Vec<Seq>, Error> {
-        let mut unnamed = Err(Error::internal());
-        self.backend.read(&mut |state| {
-            unnamed = self.present.unnamed(state, events, viewer);
-        });
-        unnamed
+        self.backend
+            .ask(|state| self.present.unnamed(state, events, viewer))
     }
 
     /// From which time on events are kept, in milliseconds.
@@ -426,14 +423,12 @@ impl Shared {
             memory: &self.settings.memory,
             directory: self.settings.directory,
         };
-        let mut answer = Err(Error::internal());
-        self.backend.read(&mut |state| {
+        self.backend.ask(|state| {
             let state = Bounded::new(state, deadline, &self.stopping);
-            answer = moment::settled(&state, by, long, deadline, |head| {
+            moment::settled(&state, by, long, deadline, |head| {
                 answer::answer(&state, head, by, query, &terms)
-            });
-        });
-        answer
+            })
+        })
     }
 }
 

@@ -294,14 +294,15 @@ impl Actor {
 
     /// Where the companions of the users are whose events these are.
     fn company(&self, round: &Round) -> Company {
-        let mut company = Ok(Company::default());
-        if self.shared.settings.directory == Directory::Companions
-            && round.events.iter().any(rules::reaches_companions)
+        if self.shared.settings.directory != Directory::Companions
+            || !round.events.iter().any(rules::reaches_companions)
         {
-            self.shared.backend.read(&mut |state| {
-                company = rules::company_of(state, &round.events);
-            });
+            return Company::default();
         }
+        let company = self
+            .shared
+            .backend
+            .ask(|state| rules::company_of(state, &round.events));
         // What cannot be read is in the log; nobody is shown what it may not see.
         company.unwrap_or_default()
     }
