@@ -173,6 +173,15 @@ pub fn refusal(directory: &Path) -> (Option<i32>, String) {
     )
 }
 
+/// Asserts that a start on this directory is refused as one on storage that cannot be used; gives what it says of that, in
+/// which this is.
+fn refused(directory: &Path, mentioned: &str) -> String {
+    let (code, said) = refusal(directory);
+    assert_eq!(code, Some(74), "{said}");
+    assert!(said.contains(mentioned), "{said}");
+    said
+}
+
 #[test]
 fn a_torn_tail_is_cut_off_and_damage_elsewhere_is_refused() {
     let directory = tempfile::tempdir().unwrap();
@@ -205,9 +214,7 @@ fn a_torn_tail_is_cut_off_and_damage_elsewhere_is_refused() {
     let mut damaged = whole.clone();
     damaged[whole.len() / 2] ^= 1;
     fs::write(&path, damaged).unwrap();
-    let (code, said) = refusal(directory.path());
-    assert_eq!(code, Some(74), "{said}");
-    assert!(said.contains(".journal is damaged at byte"), "{said}");
+    refused(directory.path(), ".journal is damaged at byte");
 }
 
 /// Makes the state doubtful, as a power cut does.
@@ -241,9 +248,7 @@ fn a_doubtful_state_is_kept_until_the_journal_is_found_whole() {
     make_doubtful(directory.path());
     // However often it is tried, the state is still there, and was not touched.
     for _ in 0..2 {
-        let (code, said) = refusal(directory.path());
-        assert_eq!(code, Some(74), "{said}");
-        assert!(said.contains(".journal"), "{said}");
+        refused(directory.path(), ".journal");
         assert!(fs::read(state.join("db")).unwrap() == state_bytes);
         assert!(!old.exists());
     }
@@ -252,9 +257,7 @@ fn a_doubtful_state_is_kept_until_the_journal_is_found_whole() {
     *damaged.last_mut().unwrap() ^= 1;
     fs::write(&path, damaged).unwrap();
     for _ in 0..2 {
-        let (code, said) = refusal(directory.path());
-        assert_eq!(code, Some(74), "{said}");
-        assert!(said.contains("ends with record"), "{said}");
+        let said = refused(directory.path(), "ends with record");
         assert!(said.contains(old.to_str().unwrap()), "{said}");
         assert!(old.join("db").exists());
     }
@@ -300,8 +303,6 @@ fn a_crash_while_the_state_is_built_again_leaves_nothing_behind() {
 fn a_second_daemon_on_the_same_data_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let daemon = Daemon::on_dir(directory.path(), CONFIG);
-    let (code, said) = refusal(directory.path());
-    assert_eq!(code, Some(74), "{said}");
-    assert!(said.contains("in use by another chatd"), "{said}");
+    refused(directory.path(), "in use by another chatd");
     daemon.client().ok("session", "ping", json!({}));
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::crash::CONFIG;
+use crate::harness::clocked::Room;
 use crate::harness::machine::{Disk, Fault, Mount, root_with, skipped};
 use crate::harness::{Client, Daemon, LOGINS};
 use crate::ledger::all;
@@ -34,9 +35,11 @@ struct Writer {
 
 impl Writer {
     fn new(daemon: &Daemon) -> Self {
-        let mut client = daemon.client();
-        let user = client.create_user("ann@example.org");
-        let conversation = client.create_conversation("lunch", &[&user]);
+        let Room {
+            client,
+            user,
+            conversation,
+        } = Room::of(daemon.client());
         Self {
             client,
             user,
@@ -45,12 +48,26 @@ impl Writer {
         }
     }
 
+    /// One that has written some messages to a daemon on this directory.
+    fn begun(directory: &Path) -> (Daemon, Self) {
+        let daemon = Daemon::on_dir(directory, CONFIG);
+        let mut writer = Self::new(&daemon);
+        for _ in 0..20 {
+            writer.write().unwrap();
+        }
+        (daemon, writer)
+    }
+
+    /// The message that it writes.
+    fn message(&self) -> Value {
+        json!({
+            "conversation_id": self.conversation, "user_id": self.user, "message": "x".repeat(TEXT_BYTES),
+        })
+    }
+
     /// Writes a message; an error is its code.
     fn write(&mut self) -> Result<(), String> {
-        let data = json!({
-            "conversation_id": self.conversation, "user_id": self.user, "message": "x".repeat(TEXT_BYTES),
-        });
-        let answer = self.client.call("message", "create", data);
+        let answer = self.client.call("message", "create", self.message());
         match answer["data"]["message_id"].as_str() {
             Some(id) => {
                 self.ids.push(id.to_owned());
@@ -359,11 +376,7 @@ fn a_write_that_fails_is_refused_and_writing_goes_on_when_it_can() {
         return skipped(NAME, &why);
     }
     let directory = tempfile::tempdir().unwrap();
-    let mut daemon = Daemon::on_dir(directory.path(), CONFIG);
-    let mut writer = Writer::new(&daemon);
-    for _ in 0..20 {
-        writer.write().unwrap();
-    }
+    let (mut daemon, mut writer) = Writer::begun(directory.path());
     for (error, code) in [
         ("EIO", "unavailable"),
         ("EDQUOT", "storage_full"),
@@ -399,11 +412,7 @@ fn a_sync_or_a_cut_that_fails_leaves_the_last_change_in_doubt_and_ends_the_daemo
         (&["write", "ftruncate"], "ENOSPC"),
     ] {
         let directory = tempfile::tempdir().unwrap();
-        let mut daemon = Daemon::on_dir(directory.path(), CONFIG);
-        let mut writer = Writer::new(&daemon);
-        for _ in 0..20 {
-            writer.write().unwrap();
-        }
+        let (mut daemon, mut writer) = Writer::begun(directory.path());
         let mut bystander = daemon.client();
         bystander.ok("session", "ping", json!({}));
         let fault = match Fault::inject(&daemon, calls, error) {

@@ -2,9 +2,7 @@
 
 use std::fs;
 
-use serde_json::json;
-
-use super::{CONFIG, TEXT_BYTES, Writer, all};
+use super::{CONFIG, Writer, all};
 use crate::harness::Daemon;
 use crate::harness::machine::{Fault, Mount, root_with, skipped};
 
@@ -18,11 +16,7 @@ fn a_state_that_can_be_written_no_more_ends_the_daemon_and_is_built_again() {
         return skipped(NAME, &why);
     }
     let directory = tempfile::tempdir().unwrap();
-    let mut daemon = Daemon::on_dir(directory.path(), CONFIG);
-    let mut writer = Writer::new(&daemon);
-    for _ in 0..20 {
-        writer.write().unwrap();
-    }
+    let (mut daemon, mut writer) = Writer::begun(directory.path());
     let state = directory.path().join("state/db");
     let fault = match Fault::inject_on(&daemon, &[state], &["pwrite64"], "EIO") {
         Ok(fault) => fault,
@@ -30,9 +24,7 @@ fn a_state_that_can_be_written_no_more_ends_the_daemon_and_is_built_again() {
     };
     for sent in 0.. {
         assert!(sent < MESSAGES_MAX, "the state never fails");
-        let data = json!({
-            "conversation_id": writer.conversation, "user_id": writer.user, "message": "x".repeat(TEXT_BYTES),
-        });
+        let data = writer.message();
         let Some(answer) = writer.client.call_or_end("message", "create", data) else {
             break;
         };

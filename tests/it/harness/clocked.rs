@@ -119,7 +119,11 @@ pub struct Room {
 
 impl Room {
     pub fn new(server: &Clocked) -> Self {
-        let mut client = server.client();
+        Self::of(server.client())
+    }
+
+    /// One made on this connection.
+    pub fn of(mut client: Client) -> Self {
         let user = client.create_user("ann@example.org");
         let conversation = client.create_conversation("lunch", &[&user]);
         Self {
